@@ -1,0 +1,108 @@
+"""Exact NASWOT scores: tfnas against the published procedure, turn about, on the same cells and weights.
+
+    python -m benchmarks.score_speed --data npz:FILE [--cells 32]
+
+Prints both rates in cells a minute, their ratio, and the largest difference of a score. Each round takes a few
+distinct cells: the published procedure scores them one after the other with all threads, then tfnas scores the
+same cells with as many single-threaded processes as there are cores. Building the network or the plan counts
+for both; starting processes and drawing weights counts for neither. The allocator's settings move the
+reference by half, so they are printed; both sides run under the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+
+from benchmarks.reference import ReferenceNetwork, published_score
+from harness.backends.torch_backend import TorchBackend
+from harness.datasets import Batch, draw_batch, load_dataset
+from harness.machine import cores, versions
+from harness.scorers.base import load_scorer
+from spaces.nasbench201 import Cell, NASBench201, NASBench201Config
+
+SPACE, CONFIG, SEED = NASBench201(), NASBench201Config(), 0
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="data set of 32x32 colour images, such as npz:FILE")
+    parser.add_argument("--cells", type=int, default=32)
+    parser.add_argument("--round", type=int, default=8, help="cells in a round")
+    options = parser.parse_args()
+    distinct = sorted({SPACE.canonical(cell, "live") for cell in SPACE})
+    chosen = np.random.default_rng(SEED).permutation(len(distinct))[: options.cells]
+    cells = [distinct[index] for index in chosen]
+    images = batch_of(options.data).images
+    torch.set_num_threads(cores())
+    reference_seconds = our_seconds = worst = 0.0
+    with ProcessPoolExecutor(
+        cores(), mp_context=get_context("spawn"), initializer=prepare, initargs=(options.data,)
+    ) as pool:
+        list(pool.map(score, [options.data] * 4 * cores(), cells[: 4 * cores()]))
+        for start in range(0, len(cells), options.round):
+            part = cells[start : start + options.round]
+            expected = []
+            for cell in part:
+                seconds, value = timed_reference(cell, images)
+                reference_seconds += seconds
+                expected.append(value)
+            started = time.perf_counter()
+            values = list(pool.map(score, [options.data] * len(part), part))
+            our_seconds += time.perf_counter() - started
+            pairs = [(ours, theirs) for ours, theirs in zip(values, expected, strict=True) if ours is not None]
+            worst = max([worst, *(abs(ours - theirs) for ours, theirs in pairs)])
+            print(f"{start + len(part)} cells: {reference_seconds / our_seconds:.1f} times", flush=True)
+    rate = 60 * len(cells)
+    print(
+        f"published procedure {rate / reference_seconds:.1f} cells/min, tfnas {rate / our_seconds:.1f} cells/min"
+    )
+    print(f"ratio {reference_seconds / our_seconds:.1f}, largest difference of a score {worst:.1e}")
+    allocator = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
+    print(f"{cores()} cores, {versions()}, allocator {allocator or 'default'}")
+
+
+@cache
+def batch_of(data: str) -> Batch:
+    """The 128 images that both sides score on."""
+    return draw_batch(load_dataset(data), 128, SEED)
+
+
+@cache
+def backend() -> TorchBackend:
+    """The worker's backend, which keeps its weights."""
+    return TorchBackend(torch.device("cpu"), SEED)
+
+
+def prepare(data: str) -> None:
+    """Make a worker ready: one thread, batch loaded."""
+    torch.set_num_threads(1)
+    batch_of(data)
+
+
+def score(data: str, cell: Cell) -> float | None:
+    """Our score of a cell as the published procedure defines it."""
+    return load_scorer("naswot-published").score(SPACE.plan(cell, CONFIG, "all"), batch_of(data), backend()).value
+
+
+def timed_reference(cell: Cell, images: torch.Tensor) -> tuple[float, float]:
+    """Seconds and value of the published procedure; the copying of our weights is left out."""
+    started = time.perf_counter()
+    network = ReferenceNetwork(cell, CONFIG)
+    built = time.perf_counter() - started
+    network.draw(SEED)
+    started = time.perf_counter()
+    value = published_score(network, images)
+    return built + time.perf_counter() - started, value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Run plans: the inputs of all counted ReLUs, as codes, on one device."""

@@ -1,0 +1,71 @@
+"""The Hamming kernel of ReLU codes, summed exactly in integers (Mellor et al., ICML 2021, section 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.backends.popcount import add_equal_bits
+
+EXACT_FLOAT32_UNITS = 1 << 24
+"""Sums of ones up to here are exact in float32."""
+
+
+class KernelMatrix:
+    """K[i, j] = number of ReLU inputs whose sign is the same for images i and j, over all that were added.
+
+    Integers add up exactly in any order, so K does not depend on how the codes were cut into pieces.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self.units = 0
+        self._upper = np.zeros((batch_size, batch_size), np.int64)
+
+    def add(self, relu_input: Tensor, multiplicity: int = 1) -> None:
+        """Count `multiplicity` ReLUs whose input is [B, ...]; active where it is above 0."""
+        codes = _rows(relu_input)
+        units = codes.shape[1]
+        self.units += multiplicity * units
+        if codes.device.type == "cpu":
+            add_equal_bits(_packed(codes), units, multiplicity, self._upper)
+        else:
+            self._upper += multiplicity * np.triu(_equal_bits(codes))
+
+    def add_off(self, units: int) -> None:
+        """Count ReLU inputs that are 0 for every image: all their bits are equal."""
+        self.units += units
+        self._upper += np.triu(np.full_like(self._upper, units))
+
+    def matrix(self) -> NDArray[np.int64]:
+        """K, int64 [B, B], symmetric."""
+        return np.triu(self._upper, 1).T + self._upper
+
+
+def _rows(relu_input: Tensor) -> Tensor:
+    """Whether each unit is active, bool [B, D], units in memory order so that nothing is copied about."""
+    active = relu_input > 0
+    if active.dim() == 4 and active.is_contiguous(memory_format=torch.channels_last):
+        active = active.permute(0, 2, 3, 1)
+    return active.reshape(active.shape[0], -1)
+
+
+def _packed(codes: Tensor) -> NDArray[np.uint64]:
+    """Codes as words of 64 bits, uint64 [B, ceil(D / 64)]; bits past D are 0 in every row."""
+    packed = np.packbits(codes.numpy(), axis=1)
+    missing = -packed.shape[1] % 8
+    return np.pad(packed, ((0, 0), (0, missing))).view(np.uint64) if missing else packed.view(np.uint64)
+
+
+def _equal_bits(codes: Tensor) -> NDArray[np.int64]:
+    """Number of equal codes of each pair of rows by matrix products, int64 [B, B]; for devices other than CPU."""
+    rows = codes.shape[0]
+    total = torch.zeros(rows, rows, dtype=torch.int64, device=codes.device)
+    for part in torch.split(codes, EXACT_FLOAT32_UNITS, dim=1):
+        active = part.float()
+        counts = active.sum(1)
+        both = active @ active.T
+        total += (part.shape[1] - counts[:, None] - counts[None, :] + 2 * both).long()
+    equal: NDArray[np.int64] = total.cpu().numpy()
+    return equal

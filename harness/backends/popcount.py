@@ -1,0 +1,58 @@
+"""Popcounts and channel statistics, compiled by numba when first used: the user needs no compiler.
+
+Everything here runs on one core and in one fixed order, so its results do not depend on threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled without the interpreter lock; kept on disk where the machine lets numba write a cache."""
+    try:
+        compiled: Callable[..., Any] = numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:
+        compiled = numba.njit(nogil=True)(function)
+    return compiled
+
+
+@_compiled
+def add_equal_bits(bits, units, multiplicity, kernel):  # type: ignore[no-untyped-def]
+    """Add multiplicity x (units - Hamming distance of rows i and j) to kernel[i, j] for j >= i.
+
+    bits uint64 [B, W], kernel int64 [B, B]. LLVM knows the bit trick below as a population count and emits
+    the processor's own instruction, vectorised.
+    """
+    rows, words = bits.shape
+    for i in range(rows):
+        for j in range(i, rows):
+            distance = np.int64(0)
+            for word in range(words):
+                x = bits[i, word] ^ bits[j, word]
+                x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
+                x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+                x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+                distance += np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+            kernel[i, j] += multiplicity * (units - distance)
+
+
+@_compiled
+def channel_moments(values, mean, variance):  # type: ignore[no-untyped-def]
+    """Mean and biased variance of each column of values float32 [M, C], summed row by row in float64."""
+    rows, channels = values.shape
+    totals = np.zeros(channels)
+    squares = np.zeros(channels)
+    for row in range(rows):
+        for channel in range(channels):
+            value = np.float64(values[row, channel])
+            totals[channel] += value
+            squares[channel] += value * value
+    for channel in range(channels):
+        average = totals[channel] / rows
+        mean[channel] = average
+        variance[channel] = max(squares[channel] / rows - average * average, 0.0)

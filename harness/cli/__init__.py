@@ -1,0 +1,73 @@
+"""The command line: parse, call, print. Only here do harness and reports meet.
+
+Exit codes: 0 done, 2 bad input (one line on stderr), 3 stopped with partial results kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from harness.cli import bench, lists, results, scoring, training
+from spaces.errors import InputError
+
+EXIT_BAD_INPUT = 2
+EXIT_STOPPED = 3
+
+app = typer.Typer(
+    help="Score untrained networks and say honestly how well the score predicts trained accuracy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """Run the command line. SIGTERM stops like Ctrl-C, so that what is done is kept."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    app()
+
+
+def _with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, its errors as one line and an exit code. Typer would turn Ctrl-C into a code of its own."""
+
+    @functools.wraps(command)
+    def run(*arguments: object, **options: object) -> None:
+        try:
+            command(*arguments, **options)
+        except InputError as error:
+            print(f"tfnas: {error}", file=sys.stderr)
+            sys.exit(EXIT_BAD_INPUT)
+        except KeyboardInterrupt:
+            print("tfnas: stopped; what was finished is kept, the same command continues", file=sys.stderr)
+            sys.exit(EXIT_STOPPED)
+
+    return run
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "spaces": lists.list_spaces,
+    "scorers": lists.list_scorers,
+    "datasets": lists.list_datasets,
+    "score": scoring.score,
+    "train": training.train,
+    "import": results.import_table,
+    "correlate": results.correlate,
+    "report": results.report,
+    "bench": bench.bench,
+    "export": results.export,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(_with_exit_codes(command))

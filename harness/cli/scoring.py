@@ -1,0 +1,142 @@
+"""`tfnas score`: score architectures of a space on a batch of a data set."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli import options
+from harness.cli.options import command_line, print_json
+from harness.cli.setting import Setting, load_setting
+
+if TYPE_CHECKING:
+    from harness.datasets import Batch
+    from harness.engine import ScoringJob, ScoringSummary
+    from harness.store import Store
+    from spaces.base import Architecture
+
+
+def score(
+    space: options.Space = "nasbench201",
+    scorer: options.Scorers = ["naswot"],  # noqa: B006 - typer copies it
+    dataset: options.DatasetName = "digits",
+    data_dir: options.DataDir = options.DEFAULT_DATA,
+    download: options.Download = False,
+    image_size: options.ImageSize = None,
+    batch_size: options.BatchSize = 128,
+    seed: options.Seed = 0,
+    sample: options.Sample = None,
+    everything: options.Everything = False,
+    architectures: options.Architectures = None,
+    channels: options.Channels = None,
+    cells: options.Cells = None,
+    no_canonical: Annotated[
+        bool, typer.Option("--no-canonical", help="Score every architecture as written, not its representative.")
+    ] = False,
+    device: options.Device = "auto",
+    processes: options.Processes = None,
+    chunk: Annotated[int | None, typer.Option(min=1, help="Architectures per transaction.")] = None,
+    store: options.StorePath = options.DEFAULT_STORE,
+    as_json: options.Json = False,
+) -> None:
+    """Score architectures. The same command again continues where it stopped."""
+    from harness.datasets import draw_batch
+    from harness.engine import CHUNK
+    from harness.selection import select_architectures
+    from harness.store import Store
+
+    setting = load_setting(
+        space,
+        dataset,
+        data_dir=data_dir,
+        download=download,
+        image_size=image_size,
+        device=device,
+        channels=channels,
+        cells=cells,
+    )
+    jobs = scoring_jobs(setting, scorer, draw_batch(setting.dataset, batch_size, seed), seed, not no_canonical)
+    chosen = select_architectures(
+        setting.space, sample=sample, everything=everything, architectures=architectures, seed=seed
+    )
+    with Store(store) as opened:
+        summaries = run_jobs(jobs, chosen, opened, processes=processes, chunk=chunk or CHUNK)
+    if as_json:
+        print_json(summary_document(summaries, str(store)))
+    else:
+        for name, summary in summaries.items():
+            print(f"{name}: {describe(summary)}; in {store}")
+    if any(summary.interrupted for summary in summaries.values()):
+        raise KeyboardInterrupt
+
+
+def scoring_jobs(
+    setting: Setting, scorers: list[str], batch: Batch, seed: int, canonical: bool = True
+) -> list[ScoringJob]:
+    """One job per different scorer, all on the same batch."""
+    from harness.engine import ScoringJob
+    from harness.scorers.base import load_scorer
+
+    names = list(dict.fromkeys(scorers))
+    for name in names:
+        load_scorer(name)
+    space, config = setting.space.name, setting.config
+    return [ScoringJob(space, config, name, seed, batch, setting.device, canonical) for name in names]
+
+
+def run_jobs(
+    jobs: list[ScoringJob], architectures: list[Architecture], store: Store, *, processes: int | None, chunk: int
+) -> dict[str, ScoringSummary]:
+    """Run the jobs one after the other with a progress bar each, and keep their wall clock in the store."""
+    from harness.engine import score_architectures
+    from harness.progress import progress_bar
+    from harness.records import Run
+
+    summaries: dict[str, ScoringSummary] = {}
+    for job in jobs:
+        with progress_bar(f"score {job.scorer}", len(architectures)) as progress:
+            summary = score_architectures(job, architectures, store, progress, processes=processes, chunk=chunk)
+        summaries[job.scorer] = summary
+        if summary.computed:
+            context = store.score_context(job.context())
+            store.add_run(context, Run(command_line(), summary.computed, summary.seconds))
+        if summary.interrupted:
+            break
+    return summaries
+
+
+def describe(summary: ScoringSummary) -> str:
+    """What a run did, on one line."""
+    parts = [f"{summary.scored} scored"]
+    parts += [f"{count} without a score ({reason})" for reason, count in summary.unscored.items()]
+    parts.append(
+        f"{summary.computed} computed in {summary.seconds:.1f} s ({summary.per_minute:.0f}/min), "
+        f"{summary.cached} cached, {summary.equal} equal to another"
+    )
+    return ", ".join(parts)
+
+
+def summary_document(summaries: dict[str, ScoringSummary], store: str) -> dict[str, Any]:
+    """The JSON of `score`: totals over the scorers, then each scorer's own."""
+    each = list(summaries.values())
+    reasons: dict[str, int] = {}
+    for summary in each:
+        for reason, count in summary.unscored.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    seconds = sum(summary.seconds for summary in each)
+    computed = sum(summary.computed for summary in each)
+    return {
+        "scored": sum(summary.scored for summary in each),
+        "computed": computed,
+        "cached": sum(summary.cached for summary in each),
+        "equal": sum(summary.equal for summary in each),
+        "unscored": reasons,
+        "seconds": seconds,
+        "per_minute": 60 * computed / seconds if seconds else 0.0,
+        "store": store,
+        "scorers": {
+            name: {**asdict(summary), "per_minute": summary.per_minute} for name, summary in summaries.items()
+        },
+    }

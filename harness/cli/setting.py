@@ -1,0 +1,47 @@
+"""The part that score, train and bench begin with: space, data set, network and device of the options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.datasets import Dataset
+    from spaces.base import AnySpace, NetworkConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What the options mean; `device` is a torch device type."""
+
+    space: AnySpace
+    dataset: Dataset
+    config: NetworkConfig
+    device: str
+
+
+def load_setting(
+    space: str,
+    dataset: str,
+    *,
+    data_dir: Path,
+    download: bool,
+    image_size: int | None,
+    device: str,
+    channels: int | None,
+    cells: int | None,
+) -> Setting:
+    """Load what the options name. Raises `InputError` for the first that is wrong."""
+    from harness.datasets import load_dataset
+    from harness.machine import resolve_device
+    from spaces.base import load_space
+
+    loaded = load_space(space)
+    target = resolve_device(device).type
+    data = load_dataset(dataset, root=data_dir, download=download, image_size=image_size)
+    settings: dict[str, Any] = {"channels": channels, "cells": cells}
+    config = loaded.configure(
+        input_channels=data.channels, image_size=data.image_size, classes=len(data.classes), **settings
+    )
+    return Setting(loaded, data, config, target)

@@ -1,0 +1,106 @@
+"""`tfnas train`: make ground truth here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli import options
+from harness.cli.options import print_json
+from harness.cli.setting import load_setting
+
+if TYPE_CHECKING:
+    from harness.store import Store
+    from harness.training.run import TrainingJob, TrainingSummary
+    from spaces.base import Architecture
+
+Recipe = Annotated[str, typer.Option(help="nasbench201-200, nasbench201-12 or small.")]
+Epochs = Annotated[int | None, typer.Option(help="Epochs, instead of the recipe's.")]
+TrainingBatch = Annotated[int | None, typer.Option("--batch-size", help="Images a step, instead of the recipe's.")]
+LearningRate = Annotated[float | None, typer.Option(help="First learning rate, instead of the recipe's.")]
+TrainImages = Annotated[int | None, typer.Option(help="Train on at most so many images.")]
+
+
+def train(
+    space: options.Space = "nasbench201",
+    dataset: options.DatasetName = "digits",
+    data_dir: options.DataDir = options.DEFAULT_DATA,
+    download: options.Download = False,
+    image_size: options.ImageSize = None,
+    recipe: Recipe = "small",
+    epochs: Epochs = None,
+    batch_size: TrainingBatch = None,
+    learning_rate: LearningRate = None,
+    train_images: TrainImages = None,
+    seed: options.Seed = 0,
+    sample: options.Sample = None,
+    everything: options.Everything = False,
+    architectures: options.Architectures = None,
+    channels: options.Channels = None,
+    cells: options.Cells = None,
+    device: options.Device = "auto",
+    processes: options.Processes = None,
+    store: options.StorePath = options.DEFAULT_STORE,
+    as_json: options.Json = False,
+) -> None:
+    """Train architectures as ground truth. The same command again continues where it stopped."""
+    from harness.selection import select_architectures
+    from harness.store import Store
+    from harness.training.recipes import load_recipe
+    from harness.training.run import TrainingJob
+
+    chosen_recipe = load_recipe(
+        recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, train_images=train_images
+    )
+    setting = load_setting(
+        space,
+        dataset,
+        data_dir=data_dir,
+        download=download,
+        image_size=image_size,
+        device=device,
+        channels=channels,
+        cells=cells,
+    )
+    chosen = select_architectures(
+        setting.space, sample=sample, everything=everything, architectures=architectures, seed=seed
+    )
+    job = TrainingJob(space, setting.config, chosen_recipe, seed, dataset, data_dir, image_size, setting.device)
+    with Store(store) as opened:
+        summary = run_training(job, chosen, opened, processes=processes)
+    if as_json:
+        print_json({**asdict(summary), "store": str(store)})
+    else:
+        print(f"{describe(summary)}; in {store}")
+    if summary.interrupted:
+        raise KeyboardInterrupt
+
+
+def run_training(
+    job: TrainingJob, architectures: list[Architecture], store: Store, *, processes: int | None
+) -> TrainingSummary:
+    """Train with a progress bar; checkpoints lie beside the store until a training is finished."""
+    from harness.machine import cores
+    from harness.progress import progress_bar
+    from harness.training.run import train_architectures
+
+    workers = processes or (cores() if job.device == "cpu" else 1)
+    folder = Path(f"{store.path}.checkpoints")
+    with progress_bar(f"train {job.recipe.name}", len(architectures)) as progress:
+        summary = train_architectures(
+            job, architectures, store, checkpoints=folder, processes=workers, progress=progress
+        )
+    if not summary.interrupted and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+    return summary
+
+
+def describe(summary: TrainingSummary) -> str:
+    """What a run did, on one line."""
+    return (
+        f"{summary.asked} asked for: {summary.trained} trained in {summary.seconds:.1f} s, "
+        f"{summary.cached} cached, {summary.equal} equal to another"
+    )

@@ -1,0 +1,69 @@
+"""NASWOT: log-determinant of the ReLU-code Hamming kernel at initialisation (Mellor et al., ICML 2021)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.backends.module import module_kernel
+from harness.scorers.base import Score, Scorer
+from spaces.base import Counting
+from spaces.plan import Plan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from harness.backends.torch_backend import TorchBackend
+    from harness.datasets import Batch
+
+NO_RELU = "no counted ReLU"
+SINGULAR = "singular kernel"
+
+
+class NASWOT(Scorer):
+    """Counts the ReLUs on a live path from input to output: the network as a function."""
+
+    name = "naswot"
+    description = "log |det K| of the ReLU codes, ReLUs on a path from input to output"
+    counting: ClassVar[Counting] = "live"
+
+    def score(self, candidate: Plan | nn.Module, batch: Batch, backend: TorchBackend) -> Score:
+        """log |det K| on the batch's images, in training mode; the images lie on the backend's device."""
+        if isinstance(candidate, Plan):
+            return log_determinant(backend.kernel(candidate, batch.images))
+        return log_determinant(module_kernel(candidate, batch.images, backend.seed))
+
+
+class NASWOTPublished(NASWOT):
+    """Counts every ReLU that the authors' program counts: those on dead branches too.
+
+    Their zero edge multiplies by 0, so the backward pass reaches every ReLU of a NAS-Bench-201 network.
+    """
+
+    name = "naswot-published"
+    description = "log |det K| as the authors' program computes it, ReLUs on dead branches too"
+    counting: ClassVar[Counting] = "all"
+
+
+def log_determinant(kernel: NDArray[np.int64] | None) -> Score:
+    """log |det K| of a symmetric integer kernel [B, B], or the reason why it has none.
+
+    K is positive semidefinite, so its pivots say whether it is singular. The elimination is made of
+    elementwise operations in one order: the same bits whatever the threads and the linear algebra library.
+    """
+    if kernel is None:
+        return Score(None, NO_RELU)
+    work = kernel.astype(np.float64)
+    smallest = len(work) * np.finfo(np.float64).eps * work.max()
+    pivots = []
+    while len(work):
+        pivot = work[0, 0]
+        if pivot <= smallest:
+            return Score(None, SINGULAR)
+        pivots.append(pivot)
+        column = work[1:, 0]
+        work = work[1:, 1:] - np.multiply.outer(column, column / pivot)
+    return Score(math.fsum(map(math.log, pivots)))

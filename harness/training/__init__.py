@@ -1,0 +1,1 @@
+"""Evaluation training: recipes, one training, and many trainings into the store."""

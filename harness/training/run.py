@@ -1,0 +1,160 @@
+"""Many trainings: representatives, look-up in the store, processes, checkpoints, results into the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+
+from harness.datasets import Dataset, load_dataset
+from harness.machine import resolve_device
+from harness.progress import Progress
+from harness.records import TrainingContext, TrainingRecord, settings_text
+from harness.store import Store
+from harness.training.checkpoint import Checkpoint
+from harness.training.images import prepare_training
+from harness.training.recipes import Recipe
+from harness.training.trainer import train
+from harness.workers import run_tasks
+from spaces.base import Architecture, NetworkConfig, load_space
+from spaces.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What to train with; picklable, so that a worker builds everything from it.
+
+    `dataset`, `data_dir` and `image_size` are what `load_dataset` takes; `device` is cpu, cuda or auto.
+    """
+
+    space: str
+    config: NetworkConfig
+    recipe: Recipe
+    seed: int
+    dataset: str
+    data_dir: Path
+    image_size: int | None
+    device: str
+
+    def load_dataset(self) -> Dataset:
+        """The data set. Raises `InputError` if it cannot be read, or the config is for other images."""
+        dataset = load_dataset(self.dataset, root=self.data_dir, image_size=self.image_size)
+        found = (dataset.channels, dataset.image_size, len(dataset.classes))
+        expected = (self.config.input_channels, self.config.image_size, self.config.classes)
+        if found != expected:
+            names = ("input_channels", "image_size", "classes")
+            name, has, takes = next(row for row in zip(names, found, expected, strict=True) if row[1] != row[2])
+            raise InputError(f"{name} of the networks is {takes}, but {self.dataset} has {has}")
+        return dataset
+
+    def context(self) -> TrainingContext:
+        """The key of this job's trainings beside the architecture."""
+        return TrainingContext(
+            space=self.space,
+            recipe=self.recipe.text(),
+            settings=settings_text(self.config),
+            seed=self.seed,
+            dataset=self.dataset,
+            data=self.load_dataset().fingerprint,
+        )
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What a run did; seconds of wall clock, everything included.
+
+    Of the `asked` architectures, `equal` share the representative of another, `cached` were in the store and
+    `trained` were trained now; what an interrupt left out is in none of these.
+    """
+
+    asked: int
+    trained: int
+    cached: int
+    equal: int
+    seconds: float
+    interrupted: bool
+
+
+def train_architectures(
+    job: TrainingJob,
+    architectures: Sequence[Architecture],
+    store: Store,
+    *,
+    checkpoints: Path,
+    processes: int,
+    progress: Progress,
+) -> TrainingSummary:
+    """Train what the store does not hold yet, each through its representative; Ctrl-C keeps what is done.
+
+    A training that was cut off goes on from its checkpoint in the folder `checkpoints`, which is made if
+    need be; a finished one is in the store and its checkpoint is deleted. On CPU, a result has the same bits
+    for any order, number of `processes` and number of resumes.
+
+    Raises:
+        InputError: whatever data set, networks, checkpoints or store have to say.
+    """
+    started = time.perf_counter()
+    space = load_space(job.space)
+    distinct = list(dict.fromkeys(str(space.canonical(architecture, "live")) for architecture in architectures))
+    context = job.context()
+    number = store.training_context(context)
+    known = store.trainings(number)
+    missing = [text for text in distinct if text not in known]
+    _make_folder(checkpoints)
+    progress.advance(len(architectures) - len(missing))
+    trained = 0
+    interrupted = False
+    make_trainer = partial(_Trainer, job, context, checkpoints)
+    try:
+        with closing(run_tasks(missing, make_trainer, processes=processes)) as results:
+            for text, record in results:
+                store.add_training(number, record)
+                _checkpoint(context, text, checkpoints).remove()
+                trained += 1
+                progress.advance()
+    except KeyboardInterrupt:
+        interrupted = True
+    return TrainingSummary(
+        asked=len(architectures),
+        trained=trained,
+        cached=len(distinct) - len(missing),
+        equal=len(architectures) - len(distinct),
+        seconds=time.perf_counter() - started,
+        interrupted=interrupted,
+    )
+
+
+class _Trainer:
+    """Trains architectures of one job; lives in a worker process, where it keeps the images."""
+
+    def __init__(self, job: TrainingJob, context: TrainingContext, checkpoints: Path) -> None:
+        self._job = job
+        self._context = context
+        self._checkpoints = checkpoints
+        self._space = load_space(job.space)
+        self._setup = prepare_training(job.load_dataset(), job.recipe, job.seed, resolve_device(job.device))
+
+    def __call__(self, text: str) -> TrainingRecord:
+        network = self._space.network(self._space.parse(text), self._job.config, self._job.seed)
+        accuracy = train(network, self._setup, checkpoint=_checkpoint(self._context, text, self._checkpoints))
+        return TrainingRecord(text, *accuracy)
+
+
+def _checkpoint(context: TrainingContext, text: str, folder: Path) -> Checkpoint:
+    """Checkpoint of an architecture, in a file named by all that the training depends on."""
+    belongs_to = {"architecture": text, **asdict(context)}
+    # What people call the data set decides nothing: its fingerprint does.
+    del belongs_to["dataset"]
+    name = blake2b(repr(sorted(belongs_to.items())).encode(), digest_size=16).hexdigest()
+    return Checkpoint(folder / f"{name}.pt", belongs_to)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--checkpoints {folder} cannot be made: {error.strerror}") from error

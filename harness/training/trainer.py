@@ -1,0 +1,189 @@
+"""One training: a network and a recipe in, accuracies and a learning curve out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.records import Epoch
+from harness.training.checkpoint import Checkpoint
+from harness.training.images import DeviceImages, TrainingSetup
+from harness.training.recipes import Recipe
+from spaces.errors import InputError
+from spaces.weights import keyed_generator
+
+
+class TrainedAccuracy(NamedTuple):
+    """Accuracies in percent after the last epoch, seconds of wall clock over all resumes, and the curve."""
+
+    validation_accuracy: float
+    test_accuracy: float
+    seconds: float
+    curve: tuple[Epoch, ...]
+
+
+def train(
+    network: nn.Module,
+    setup: TrainingSetup,
+    *,
+    checkpoint: Checkpoint | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> TrainedAccuracy:
+    """Train the network in place, from its checkpoint where there is one, and measure it.
+
+    The network comes with its initial weights; order, augmentation and dropout of an epoch come from (seed,
+    epoch), so a resumed training has the same bits on CPU. After each epoch the checkpoint is written, then
+    `on_epoch` is called. A loss that is no longer finite ends the training.
+
+    Raises:
+        InputError: the network does not fit the images or the memory, or the checkpoint is damaged or of
+            another training.
+    """
+    started = time.perf_counter()
+    recipe = setup.recipe
+    # No slower than torch's default on CPU for the smallest networks, and up to 1.4 times as fast for others.
+    network.to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _check_network(network, setup)
+    optimiser = torch.optim.SGD(
+        network.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )
+    curve = checkpoint.load(network, optimiser) if checkpoint else []
+    earlier = curve[-1].seconds if curve else 0.0
+
+    while len(curve) < recipe.epochs and not _diverged(curve):
+        number = len(curve) + 1
+        generator = keyed_generator(setup.seed, f"training epoch {number}")
+        rates = _cosine(recipe, number, setup.steps_per_epoch)
+        with _seeded(generator, setup.device), _memory_explained(recipe):
+            train_loss, train_accuracy = _train_epoch(network, optimiser, setup.batches(generator), rates)
+        validation_loss, validation_accuracy = _evaluate(network, setup.validation, recipe.batch_size)
+        curve.append(
+            Epoch(
+                epoch=number,
+                learning_rate=rates[0],
+                train_loss=train_loss,
+                train_accuracy=train_accuracy,
+                validation_loss=validation_loss,
+                validation_accuracy=validation_accuracy,
+                seconds=earlier + time.perf_counter() - started,
+            )
+        )
+        if checkpoint:
+            checkpoint.save(network, optimiser, curve)
+        if on_epoch:
+            on_epoch(curve[-1])
+
+    _, test_accuracy = _evaluate(network, setup.test, recipe.batch_size)
+    seconds = earlier + time.perf_counter() - started
+    return TrainedAccuracy(curve[-1].validation_accuracy, test_accuracy, seconds, tuple(curve))
+
+
+@torch.no_grad()
+def _evaluate(network: nn.Module, images: DeviceImages, batch_size: int) -> tuple[float, float]:
+    """Mean cross entropy in nats and accuracy in percent, batch norm using its running statistics."""
+    network.eval()
+    tally = _Tally()
+    for start in range(0, len(images), batch_size):
+        batch, labels = images.batch(np.arange(start, min(start + batch_size, len(images))))
+        logits = network(batch)
+        tally.add(F.cross_entropy(logits, labels), logits, labels)
+    return tally.means()
+
+
+class _Tally:
+    """Running means over images, kept on the device so that no batch waits for a copy."""
+
+    def __init__(self) -> None:
+        self._loss: Tensor | float = 0.0
+        self._correct: Tensor | int = 0
+        self._count = 0
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Count a batch: its mean loss, logits [B, classes] and labels [B]."""
+        self._loss += loss.detach().double() * len(labels)
+        self._correct += (logits.argmax(1) == labels).sum()
+        self._count += len(labels)
+
+    def means(self) -> tuple[float, float]:
+        """Mean loss and accuracy in percent."""
+        return float(self._loss) / self._count, 100 * int(self._correct) / self._count
+
+
+def _train_epoch(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    rates: Sequence[float],
+) -> tuple[float, float]:
+    """One step for each batch and rate; mean loss and accuracy of the batches as they were trained on."""
+    network.train()
+    tally = _Tally()
+    for (images, labels), rate in zip(batches, rates, strict=True):
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        output = network(images)
+        # Networks with auxiliary heads return the logits and then those of the heads, in training only.
+        logits = output if isinstance(output, Tensor) else output[0]
+        loss = F.cross_entropy(logits, labels)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        tally.add(loss, logits, labels)
+    return tally.means()
+
+
+def _cosine(recipe: Recipe, epoch: int, steps: int) -> list[float]:
+    """Learning rate of each of the epoch's steps; epochs count from 1."""
+    done = [(epoch - 1 + step / steps) / recipe.epochs for step in range(steps)]
+    return [recipe.learning_rate * (1 + math.cos(math.pi * part)) / 2 for part in done]
+
+
+def _diverged(curve: Sequence[Epoch]) -> bool:
+    return bool(curve) and not math.isfinite(curve[-1].train_loss)
+
+
+@contextmanager
+def _seeded(generator: np.random.Generator, device: torch.device) -> Iterator[None]:
+    """Torch's own randomness, which dropout uses, seeded inside and as it was after."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(generator.integers(2**63)))
+        yield
+
+
+@contextmanager
+def _memory_explained(recipe: Recipe) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"batch_size {recipe.batch_size} does not fit the device's memory; give a smaller one"
+        ) from error
+
+
+def _check_network(network: nn.Module, setup: TrainingSetup) -> None:
+    """Run one image through, so that a network that does not fit fails before the training."""
+    image, _ = setup.test.batch(np.arange(1))
+    described = f"network {type(network).__name__} on images of shape {tuple(image.shape[1:])}"
+    network.eval()
+    try:
+        with torch.no_grad():
+            shape = tuple(network(image).shape)
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"{described} fails: {reason}") from error
+    if shape != (1, setup.classes):
+        raise InputError(
+            f"{described} returns shape {shape}; expected {(1, setup.classes)}, a logit for each class"
+        )

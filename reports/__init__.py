@@ -1,0 +1,1 @@
+"""WHAT it means: statistics, plots, tables and the HTML page."""

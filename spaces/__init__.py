@@ -1,0 +1,1 @@
+"""WHAT can be built: search spaces, their cells, plans and networks."""

@@ -1,0 +1,22 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tests run side by side on small machines: threads that wait for each other would cost minutes."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real data sets and accuracy tables: TFNAS_DATA, or shared/data beside the project."""
+    folder = Path(os.environ.get("TFNAS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "nasbench201_accuracy.parquet").is_file():
+        pytest.skip(f"no real data at {folder}; set TFNAS_DATA to the folder that holds it")
+    return folder
