@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from harness.records import ScoreContext
 from harness.scorers.base import load_scorer
 from harness.store import Store
 from harness.truth import TruthTable
-from spaces.base import load_space
+from spaces.base import AnySpace, Architecture, Complexity, NetworkConfig, load_space
 from spaces.errors import InputError
 
 TRAINED = "trained"
@@ -76,7 +77,8 @@ def newest_training(store: Store, space: str) -> int:
 def trained_truth(store: Store, number: int, column: str | None) -> Truth:
     """Accuracies of one training context, for every architecture that the trained ones stand for.
 
-    `column` is test_accuracy (default) or validation_accuracy. Raises `InputError` for another.
+    `column` is test_accuracy (default) or validation_accuracy; the truth is named as tables name theirs.
+    Raises `InputError` for another column.
     """
     column = column or "test_accuracy"
     if column not in ("test_accuracy", "validation_accuracy"):
@@ -88,7 +90,9 @@ def trained_truth(store: Store, number: int, column: str | None) -> Truth:
     def lookup(architecture: str) -> float | None:
         return values.get(str(space.canonical(space.parse(architecture), "live")))
 
-    return Truth(f"{column} ({json.loads(context.recipe)['name']}, {context.dataset})", lookup, partial=True)
+    split = {"test_accuracy": "test", "validation_accuracy": "val"}[column]
+    data = Path(context.dataset.partition(":")[2] or context.dataset).stem
+    return Truth(f"{split}_{data}_{json.loads(context.recipe)['epochs']}ep", lookup, partial=True)
 
 
 def matching_contexts(
@@ -97,8 +101,10 @@ def matching_contexts(
     """Numbers of the score contexts of a space, only of these scorers and this data set where given.
 
     Raises:
-        InputError: none holds a score.
+        InputError: unknown scorer, or none holds a score.
     """
+    for scorer in scorers:
+        load_scorer(scorer)
     found = [
         number
         for number, context in store.score_contexts().items()
@@ -108,7 +114,8 @@ def matching_contexts(
         and store.asked_scores(number)
     ]
     if not found:
-        raise InputError(f"--store {store.path} holds no matching scores in space {space}; run `tfnas score`")
+        wanted = f"{' or '.join(scorers) or 'any scorer'} on {dataset or 'any data set'} in space {space}"
+        raise InputError(f"--store {store.path} holds no scores of {wanted}; `tfnas score` makes them")
     return found
 
 
@@ -143,14 +150,19 @@ def _of_scores(store: Store, number: int, name: str, truth: Truth, drop_missing:
     asked = store.asked_scores(number)
     found = [(architecture, record, truth.lookup(architecture)) for architecture, record in asked]
     missing = [architecture for architecture, _, accuracy in found if accuracy is None]
-    if missing and (len(missing) == len(asked) or not (drop_missing or truth.partial)):
+    if len(missing) == len(asked):
+        raise InputError(
+            f"all {len(asked)} scored architectures are missing from the truth {truth.name}, "
+            f"for example {missing[0]}"
+        )
+    if missing and not (drop_missing or truth.partial):
         raise InputError(
             f"{len(missing)} of {len(asked)} scored architectures are missing from the truth {truth.name}, "
-            f"for example {missing[0]}; --drop-missing leaves them out if others remain"
+            f"for example {missing[0]}; --drop-missing leaves them out"
         )
     kept = [(architecture, record, accuracy) for architecture, record, accuracy in found if accuracy is not None]
     direction = 1.0 if load_scorer(context.scorer).higher_is_better else -1.0
-    runs = store.runs(number)
+    runs = store.score_runs(number)
     return Comparison(
         scorer=name,
         truth=truth.name,
@@ -173,7 +185,7 @@ def _of_baseline(name: str, values: Mapping[str, float], labels: Sequence[str], 
         labels=tuple(labels),
         scores=np.array([values.get(label, np.nan) for label in labels]),
         accuracies=np.array([np.nan if accuracy is None else accuracy for accuracy in accuracies]),
-        unscored={"not in the table": absent} if absent else {},
+        unscored={"no value": absent} if absent else {},
     )
 
 
@@ -182,12 +194,20 @@ def _complexities(context: ScoreContext, labels: Sequence[str]) -> dict[str, dic
     space = load_space(context.space)
     settings = json.loads(context.settings)
     config = space.config_type(**{field.name: settings[field.name] for field in fields(space.config_type)})
-    found = {label: space.complexity(space.parse(label), config) for label in labels}
+    found = {label: _complexity(space, space.parse(label), config) for label in labels}
     return {
         name: {label: float(getattr(value, name)) for label, value in found.items() if value is not None}
         for name in ("params", "flops")
         if any(found.values())
     }
+
+
+def _complexity(space: AnySpace, architecture: Architecture, config: NetworkConfig) -> Complexity | None:
+    """Parameters and FLOPs; None where the space has no rule or the network cannot be run to count them."""
+    try:
+        return space.complexity(architecture, config)
+    except Exception:  # a network of the user or of a library may raise anything on images that it cannot take
+        return None
 
 
 def _distinct_names(contexts: Mapping[int, ScoreContext]) -> dict[int, str]:

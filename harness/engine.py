@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import nn
 
 from harness.backends.torch_backend import TorchBackend
 from harness.datasets import Batch
@@ -22,7 +22,7 @@ from harness.store import Store
 from harness.workers import run_tasks
 from spaces.base import Architecture, NetworkConfig, load_space
 from spaces.errors import InputError
-from spaces.plan import Plan, peak_floats
+from spaces.plan import peak_floats
 
 CHUNK = 8
 """Architectures per transaction: a second or two of work at risk, and no time lost to the store."""
@@ -114,7 +114,7 @@ def score_architectures(
     context = store.score_context(job.context())
     store.ask(context, asked)
     times_asked = Counter(canonical for _, canonical in asked)
-    known = {text: record for text, record in store.scores(context).items() if text in times_asked}
+    known = _known(store, context, times_asked)
     missing = [text for text in times_asked if text not in known]
     cached = len(known)
     progress.advance(len(asked) - len(missing))
@@ -130,6 +130,8 @@ def score_architectures(
                     progress.advance(len(records))
         except KeyboardInterrupt:
             interrupted = True
+            # It may have come between a chunk's commit and its count.
+            known = _known(store, context, times_asked)
     unscored = Counter[str]()
     for record in known.values():
         if record.reason is not None:
@@ -145,12 +147,22 @@ def score_architectures(
     )
 
 
+def check_memory(job: ScoringJob, architectures: Sequence[Architecture]) -> None:
+    """Raise `InputError` if the batch needs more memory than there is: known before a store is made."""
+    _workers(job, [canonical for _, canonical in _representatives(job, architectures)], 1)
+
+
 def _representatives(job: ScoringJob, architectures: Sequence[Architecture]) -> list[tuple[str, str]]:
     """(text as asked, text that is scored) of each architecture."""
     if not job.canonical:
         return [(str(architecture), str(architecture)) for architecture in architectures]
     space, counting = load_space(job.space), load_scorer(job.scorer).counting
     return [(str(architecture), str(space.canonical(architecture, counting))) for architecture in architectures]
+
+
+def _known(store: Store, context: int, asked: Container[str]) -> dict[str, ScoreRecord]:
+    """What the store holds of the texts that are scored."""
+    return {text: record for text, record in store.scores(context).items() if text in asked}
 
 
 def _workers(job: ScoringJob, missing: Sequence[str], wanted: int | None) -> int:
@@ -193,15 +205,22 @@ class _ChunkScorer:
 
     def _score(self, text: str) -> ScoreRecord:
         started = time.perf_counter()
-        try:
-            score = self._scorer.score(self._candidate(text), self._batch, self._backend)
-        except InputError as error:
-            score = Score(None, str(error))
-        return ScoreRecord(text, score.value, score.reason, time.perf_counter() - started)
-
-    def _candidate(self, text: str) -> Plan | nn.Module:
         architecture = self._space.parse(text)
         plan = self._space.plan(architecture, self._job.config, self._scorer.counting)
-        if plan is not None:
-            return plan
-        return self._space.network(architecture, self._job.config, self._job.seed).to(self._job.device)
+        if plan is None:
+            score = self._score_network(architecture)
+        else:
+            score = self._scorer.score(plan, self._batch, self._backend)
+        if score.value is not None and not math.isfinite(score.value):
+            score = Score(None, f"score is {score.value}")
+        return ScoreRecord(text, score.value, score.reason, time.perf_counter() - started)
+
+    def _score_network(self, architecture: Architecture) -> Score:
+        try:
+            network = self._space.network(architecture, self._job.config, self._job.seed).to(self._job.device)
+            return self._scorer.score(network, self._batch, self._backend)
+        except InputError as error:
+            return Score(None, str(error))
+        # A network is the user's or a library's code: whatever it raises costs its own score and no other's.
+        except Exception as error:
+            return Score(None, f"network {architecture} failed: {type(error).__name__}: {error}".splitlines()[0])

@@ -34,9 +34,11 @@ def select_architectures(
 
 def _parse_lines(space: AnySpace, path: Path) -> list[Architecture]:
     try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--architectures {path} cannot be read as text: {error}") from error
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"--architectures {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--architectures {path} is not text in UTF-8: {error.reason}") from error
     found: list[Architecture] = []
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip() and not line.startswith("#"):

@@ -7,6 +7,7 @@ chunk, so a killed process loses at most the chunk in flight.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ CREATE TABLE scores (
     PRIMARY KEY (context, canonical),
     CHECK ((value IS NULL) != (reason IS NULL))
 ) WITHOUT ROWID;
-CREATE TABLE runs (
+CREATE TABLE score_runs (
     id INTEGER PRIMARY KEY,
     context INTEGER NOT NULL REFERENCES score_contexts(id),
     command TEXT NOT NULL, computed INTEGER NOT NULL, seconds REAL NOT NULL
@@ -61,6 +62,11 @@ CREATE TABLE trainings (
     seconds REAL NOT NULL, versions TEXT NOT NULL,
     PRIMARY KEY (context, canonical)
 ) WITHOUT ROWID;
+CREATE TABLE training_runs (
+    id INTEGER PRIMARY KEY,
+    context INTEGER NOT NULL REFERENCES training_contexts(id),
+    command TEXT NOT NULL, computed INTEGER NOT NULL, seconds REAL NOT NULL
+);
 CREATE TABLE curves (
     context INTEGER NOT NULL REFERENCES training_contexts(id),
     canonical TEXT NOT NULL, epoch INTEGER NOT NULL, learning_rate REAL NOT NULL,
@@ -128,7 +134,7 @@ class Store:
     def ask(self, context: int, architectures: Iterable[tuple[str, str]]) -> None:
         """Record that (architecture, canonical) pairs were asked for, in order; known ones keep their place."""
         self._insert_all(
-            "INSERT OR IGNORE INTO asked (context, architecture, canonical) VALUES (?, ?, ?)",
+            "INSERT INTO asked (context, architecture, canonical) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             [(context, architecture, canonical) for architecture, canonical in architectures],
         )
 
@@ -140,8 +146,8 @@ class Store:
     def add_scores(self, context: int, records: Sequence[ScoreRecord]) -> None:
         """Write a chunk in one transaction; a key that is there already stays as it is."""
         self._insert_all(
-            "INSERT OR IGNORE INTO scores (context, canonical, value, reason, seconds, versions) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO scores (context, canonical, value, reason, seconds, versions) "
+            "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             [(context, *astuple(record), versions()) for record in records],
         )
 
@@ -150,16 +156,18 @@ class Store:
         columns = ", ".join(field.name for field in fields(ScoreContext))
         return {row[0]: ScoreContext(*row[1:]) for row in self._rows(f"SELECT id, {columns} FROM score_contexts")}
 
-    def add_run(self, context: int, run: Run) -> None:
+    def add_score_run(self, context: int, run: Run) -> None:
         """Record what a command computed and the wall clock that it took."""
         self._insert_all(
-            "INSERT INTO runs (context, command, computed, seconds) VALUES (?, ?, ?, ?)",
+            "INSERT INTO score_runs (context, command, computed, seconds) VALUES (?, ?, ?, ?)",
             [(context, *astuple(run))],
         )
 
-    def runs(self, context: int) -> list[Run]:
+    def score_runs(self, context: int) -> list[Run]:
         """Runs that computed scores of a context, in order."""
-        rows = self._rows("SELECT command, computed, seconds FROM runs WHERE context = ? ORDER BY id", context)
+        rows = self._rows(
+            "SELECT command, computed, seconds FROM score_runs WHERE context = ? ORDER BY id", context
+        )
         return [Run(*row) for row in rows]
 
     def asked_scores(self, context: int) -> list[tuple[str, ScoreRecord]]:
@@ -194,10 +202,12 @@ class Store:
         """Every finished training of a context with its curve, by canonical text."""
         curves: dict[str, list[Epoch]] = {}
         columns = ", ".join(field.name for field in fields(Epoch))
-        for canonical, *values in self._rows(
+        for canonical, epoch, *values in self._rows(
             f"SELECT canonical, {columns} FROM curves WHERE context = ? ORDER BY canonical, epoch", context
         ):
-            curves.setdefault(canonical, []).append(Epoch(*values))
+            curves.setdefault(canonical, []).append(
+                Epoch(epoch, *(math.nan if value is None else value for value in values))
+            )
         rows = self._rows(
             "SELECT canonical, validation_accuracy, test_accuracy, seconds FROM trainings WHERE context = ?",
             context,
@@ -206,6 +216,20 @@ class Store:
             canonical: TrainingRecord(canonical, validation, test, seconds, tuple(curves.get(canonical, ())))
             for canonical, validation, test, seconds in rows
         }
+
+    def add_training_run(self, context: int, run: Run) -> None:
+        """Record what a command trained and the wall clock that it took."""
+        self._insert_all(
+            "INSERT INTO training_runs (context, command, computed, seconds) VALUES (?, ?, ?, ?)",
+            [(context, *astuple(run))],
+        )
+
+    def training_runs(self, context: int) -> list[Run]:
+        """Runs that trained in a context, in order."""
+        rows = self._rows(
+            "SELECT command, computed, seconds FROM training_runs WHERE context = ? ORDER BY id", context
+        )
+        return [Run(*row) for row in rows]
 
     def add_training(self, context: int, record: TrainingRecord) -> None:
         """Write a finished training and its curve in one transaction."""
@@ -251,9 +275,9 @@ class Store:
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
         with self._explained():
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
@@ -263,17 +287,19 @@ class Store:
                 raise
 
     def _check_or_make_schema(self, create: bool) -> None:
-        application = self._connection.execute("PRAGMA application_id").fetchone()[0]
-        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if application == 0 and tables == 0 and create:
-            self._connection.executescript(
-                f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
-                f"PRAGMA user_version = {FORMAT}; COMMIT;"
-            )
-            return
+        # In one transaction: another command may be making the same file.
+        with self._transaction(write=create) as connection:
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if application == 0 and tables == 0 and create:
+                for statement in SCHEMA.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {FORMAT}")
+                return
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
         if application != APPLICATION_ID:
             raise InputError(f"--store {self.path} is a SQLite file of another program, not a tfnas store")
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if version != FORMAT:
             raise InputError(
                 f"--store {self.path} has format {version}; this version of tfnas reads format {FORMAT}"

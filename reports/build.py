@@ -67,18 +67,12 @@ def build_report(
 def _summary(found: Sequence[Agreement]) -> str:
     """The finding of the first ranking, and the best of the others beside it."""
     first, *others = found
-    text = (
-        f"{first.scorer} ranks {first.n} architectures with Kendall's tau {first.kendall.value:.3f} "
-        f"[{first.kendall.low:.3f}, {first.kendall.high:.3f}] against {first.truth}"
-    )
+    text = f"{first.scorer} ranks {first.n} architectures with Kendall's tau {first.kendall} against {first.truth}"
     comparable = [other for other in others if other.kendall.value == other.kendall.value]
     if not comparable:
         return f"{text}."
     best = max(comparable, key=lambda other: other.kendall.value)
-    return (
-        f"{text}; the best of the other rankings, {best.scorer}, reaches {best.kendall.value:.3f} "
-        f"[{best.kendall.low:.3f}, {best.kendall.high:.3f}]."
-    )
+    return f"{text}; the best of the other rankings, {best.scorer}, reaches {best.kendall}."
 
 
 def _provenance(comparisons: Sequence[Comparison], command: str) -> dict[str, str]:

@@ -39,6 +39,12 @@ class Scatter:
     """Pixels from the top edge."""
 
 
+MILLION = 1e6
+
+COUNTS = {"params": "parameters", "flops": "FLOPs"}
+"""Rankings that are counts of a network, as an axis names them."""
+
+
 def scatter(scores: Floats, truth: Floats, *, scorer: str, truth_name: str, agreement: Agreement) -> Scatter:
     """Score against truth, both float64 [n], NaN for none; one point for each pair, darker where they crowd.
 
@@ -57,7 +63,7 @@ def scatter(scores: Floats, truth: Floats, *, scorer: str, truth_name: str, agre
     _fit(figure.text(0.02, 0.898, below, size=8.5, color=QUIET))
     if np.count_nonzero(drawn) > FEW:
         figure.text(0.97, 0.03, "darker: more architectures", size=7.5, color=QUIET, ha="right")
-    x_label = _label(scorer, scores[drawn], otherwise=f"{scorer} score")
+    x_label = _label(scorer, scores[drawn], otherwise=COUNTS.get(scorer, f"{scorer} score"))
     y_label = _label(truth_name, truth[drawn], otherwise=truth_name)
     _fit(axes.set_xlabel(x_label, loc="left", parse_math=False))
     _fit(axes.set_ylabel(y_label, parse_math=False))
@@ -107,8 +113,10 @@ def throughput(names: Sequence[str], per_minute: Sequence[float], seconds: Seque
 
 
 def short_number(value: float) -> str:
-    """A figure to three digits or whole: 0.42, 73.8, 2,110, 1e+08."""
-    return f"{value:,.0f}" if 100 <= abs(value) < 1e7 else f"{value:.3g}"
+    """A figure to three digits or whole: 0.42, 73.8, 2,110, 2.5M, 1e+12."""
+    if MILLION <= abs(value) < 1000 * MILLION:
+        return f"{value / MILLION:.3g}M"
+    return f"{value:,.0f}" if 100 <= abs(value) < MILLION else f"{value:.3g}"
 
 
 def _figure(height: float) -> Figure:
@@ -183,7 +191,7 @@ def _scale(axes: Axes, side: str, values: Floats) -> None:
     ticks = [
         tick for tick in MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, top) if bottom <= tick <= top
     ]
-    labels = [f"{tick:,.6g}" for tick in ticks]
+    labels = [f"{tick:,.6g}" if top < MILLION else short_number(tick) for tick in ticks]
     tails = [value for value, edge in ((low, bottom), (high, top)) if value != edge]
     axis.set_ticks(ticks + tails, labels + [short_number(value) for value in tails])
 

@@ -6,9 +6,11 @@ Exit codes: 0 done, 2 bad input (one line on stderr), 3 stopped with partial res
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -42,12 +44,20 @@ def _with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
     def run(*arguments: object, **options: object) -> None:
         try:
             command(*arguments, **options)
+            sys.stdout.flush()
         except InputError as error:
             print(f"tfnas: {error}", file=sys.stderr)
             sys.exit(EXIT_BAD_INPUT)
         except KeyboardInterrupt:
             print("tfnas: stopped; what was finished is kept, the same command continues", file=sys.stderr)
             sys.exit(EXIT_STOPPED)
+        except BrokenPipeError:  # whoever read the output has gone: typer ends quietly
+            raise
+        except OSError as error:
+            print(f"tfnas: {error}", file=sys.stderr)
+            # What could not be written to stdout must not be tried again at exit.
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+            sys.exit(EXIT_BAD_INPUT)
 
     return run
 

@@ -16,7 +16,7 @@ from spaces.errors import InputError
 if TYPE_CHECKING:
     from reports.page import Cost
 
-REDUCED_IMAGE_SIZE, REDUCED_CHANNELS, REDUCED_CELLS, SAMPLE = 16, 4, 1, 100
+REDUCED_CHANNELS, REDUCED_CELLS, SAMPLE = 4, 1, 60
 """What trains in minutes on two cores: for the embedded digits where nothing else is asked for."""
 
 
@@ -29,7 +29,7 @@ def bench(
     image_size: options.ImageSize = None,
     batch_size: options.BatchSize = 128,
     seed: options.Seed = 0,
-    sample: Annotated[int | None, typer.Option(help="Draw so many architectures; 100 by default.")] = None,
+    sample: Annotated[int | None, typer.Option(help="Draw so many architectures; 60 by default.")] = None,
     everything: options.Everything = False,
     architectures: options.Architectures = None,
     channels: options.Channels = None,
@@ -50,11 +50,11 @@ def bench(
 ) -> None:
     """Score, train (or read a truth table), correlate and report.
 
-    Without options: the embedded digits, a reduced network, 100 cells, minutes on two cores.
+    Without options: the embedded digits, a reduced network, 60 cells, minutes on two cores.
     """
     from harness.comparison import TRAINED, compare, table_column, table_truth, trained_truth
     from harness.datasets import draw_batch
-    from harness.engine import CHUNK
+    from harness.engine import CHUNK, check_memory
     from harness.selection import select_architectures
     from harness.store import Store
     from harness.training.recipes import load_recipe
@@ -69,8 +69,8 @@ def bench(
     known = None if table is None else table_truth(table, column)
     baselines = {} if table is None else {name: table_column(table, name) for name in baseline}
     if table is None and dataset == "digits" and space == "nasbench201":
-        image_size = image_size or REDUCED_IMAGE_SIZE
-        channels, cells = channels or REDUCED_CHANNELS, cells or REDUCED_CELLS
+        channels = REDUCED_CHANNELS if channels is None else channels
+        cells = REDUCED_CELLS if cells is None else cells
     if sample is None and not everything and architectures is None:
         sample = SAMPLE
     setting = load_setting(
@@ -97,9 +97,13 @@ def bench(
     chosen = select_architectures(
         setting.space, sample=sample, everything=everything, architectures=architectures, seed=seed
     )
+    for job in jobs:
+        check_memory(job, chosen)
     costs: list[Cost] = []
     with Store(store) as opened:
         scored = scoring.run_jobs(jobs, chosen, opened, processes=processes, chunk=CHUNK)
+        for name, summary in scored.items():
+            say(f"{name}: {scoring.describe(summary)}")
         if any(summary.interrupted for summary in scored.values()):
             raise KeyboardInterrupt
         if known is None:
@@ -108,9 +112,10 @@ def bench(
                 raise KeyboardInterrupt
             context = opened.training_context(training_job.context())
             known = trained_truth(opened, context, column)
-            seconds = sum(record.seconds for record in opened.trainings(context).values())
-            note = f"{training_job.recipe.epochs} epochs on {setting.device}, seconds of all processes added up"
-            costs.append(Cost("training", len(opened.trainings(context)), seconds, note))
+            runs = opened.training_runs(context)
+            note = f"{training_job.recipe.name}, {training_job.recipe.epochs} epochs on {setting.device}"
+            count, seconds = (sum(run.computed for run in runs), sum(run.seconds for run in runs))
+            costs.append(Cost("training", count, seconds, note))
         contexts = [opened.score_context(job.context()) for job in jobs]
         comparisons = compare(opened, contexts, known, baselines=baselines, drop_missing=drop_missing)
     found = results.agreed(comparisons, unscored, top_k)
@@ -127,6 +132,4 @@ def bench(
         )
         return
     results.print_table(console_table(found))
-    for name, summary in scored.items():
-        say(f"{name}: {scoring.describe(summary)}")
     print(f"report: {page}")

@@ -18,7 +18,7 @@ DataDir = Annotated[Path, typer.Option(help="Folder of the official data sets.")
 Download = Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 or CIFAR-100 into --data-dir.")]
 ImageSize = Annotated[int | None, typer.Option(help="Resize the images to this height and width.")]
 BatchSize = Annotated[int, typer.Option(help="Images that a score looks at.")]
-Seed = Annotated[int, typer.Option(help="Seed of sample, batch and weights.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of sample, batch and weights.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
 Sample = Annotated[int | None, typer.Option(help="Draw so many different architectures.")]
 Everything = Annotated[bool, typer.Option("--all", help="Every architecture of the space.")]

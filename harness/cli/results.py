@@ -55,11 +55,14 @@ def correlate(
     unscored: options.Unscored = "drop",
     top_k: options.TopK = 10,
     store: options.StorePath = options.DEFAULT_STORE,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table as Markdown, all columns.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Say how well the scores rank the truth, with intervals."""
     from harness.store import Store
-    from reports.tables import console_table
+    from reports.tables import console_table, markdown_table
 
     with Store(store, create=False) as opened:
         comparisons = compared(opened, truth, column, space, scorer or [], dataset, baseline, drop_missing)
@@ -67,7 +70,10 @@ def correlate(
     if as_json:
         print_json([document(comparison, row) for comparison, row in zip(comparisons, found, strict=True)])
         return
-    print_table(console_table(found))
+    if markdown:
+        print(markdown_table(found))
+    else:
+        print_table(console_table(found))
 
 
 def report(
@@ -110,6 +116,8 @@ def export(
         raise InputError(f"unknown --format {out_format!r}; allowed: csv, parquet")
     if out_format == "parquet" and out is None:
         raise InputError("--format parquet needs --out FILE")
+    if out is not None and out.exists() and not out.is_file():
+        raise InputError(f"--out {out} is not a file; CSV goes to stdout without --out")
     with Store(store, create=False) as opened:
         frame = pd.DataFrame(opened.export(), columns=list(EXPORT_COLUMNS))
     if out is None:

@@ -43,7 +43,7 @@ def score(
 ) -> None:
     """Score architectures. The same command again continues where it stopped."""
     from harness.datasets import draw_batch
-    from harness.engine import CHUNK
+    from harness.engine import CHUNK, check_memory
     from harness.selection import select_architectures
     from harness.store import Store
 
@@ -61,6 +61,8 @@ def score(
     chosen = select_architectures(
         setting.space, sample=sample, everything=everything, architectures=architectures, seed=seed
     )
+    for job in jobs:
+        check_memory(job, chosen)
     with Store(store) as opened:
         summaries = run_jobs(jobs, chosen, opened, processes=processes, chunk=chunk or CHUNK)
     if as_json:
@@ -101,7 +103,7 @@ def run_jobs(
         summaries[job.scorer] = summary
         if summary.computed:
             context = store.score_context(job.context())
-            store.add_run(context, Run(command_line(), summary.computed, summary.seconds))
+            store.add_score_run(context, Run(command_line(), summary.computed, summary.seconds))
         if summary.interrupted:
             break
     return summaries

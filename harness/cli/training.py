@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import options
-from harness.cli.options import print_json
+from harness.cli.options import command_line, print_json
 from harness.cli.setting import load_setting
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def run_training(
     """Train with a progress bar; checkpoints lie beside the store until a training is finished."""
     from harness.machine import cores
     from harness.progress import progress_bar
+    from harness.records import Run
     from harness.training.run import train_architectures
 
     workers = processes or (cores() if job.device == "cpu" else 1)
@@ -93,6 +94,9 @@ def run_training(
         summary = train_architectures(
             job, architectures, store, checkpoints=folder, processes=workers, progress=progress
         )
+    if summary.trained:
+        context = store.training_context(job.context())
+        store.add_training_run(context, Run(command_line(), summary.trained, summary.seconds))
     if not summary.interrupted and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
     return summary
