@@ -58,7 +58,7 @@ class ScoringJob:
         return ScoreContext(
             space=self.space,
             scorer=self.scorer,
-            settings=settings_text(self.config, scorer_version=load_scorer(self.scorer).version),
+            settings=settings_text(self.config, scorer_version=load_scorer(self.scorer).version, **self._code()),
             seed=self.seed,
             dataset=self.batch.dataset,
             batch=self.batch.hash,
@@ -66,6 +66,10 @@ class ScoringJob:
             device=self.device,
             backend=TorchBackend.name,
         )
+
+    def _code(self) -> dict[str, str]:
+        code = load_space(self.space).code
+        return {"code": code} if code else {}
 
 
 @dataclass(frozen=True)
@@ -221,6 +225,10 @@ class _ChunkScorer:
             return self._scorer.score(network, self._batch, self._backend)
         except InputError as error:
             return Score(None, str(error))
+        except MemoryError as error:
+            raise InputError(
+                f"not enough memory to score {architecture}: give a smaller --batch-size or fewer --processes"
+            ) from error
         # A network is the user's or a library's code: whatever it raises costs its own score and no other's.
         except Exception as error:
             return Score(None, f"network {architecture} failed: {type(error).__name__}: {error}".splitlines()[0])

@@ -75,6 +75,9 @@ class SearchSpace(ABC, Generic[ArchitectureT, ConfigT]):
     description: ClassVar[str]
     config_type: type[ConfigT]
 
+    code: str = ""
+    """Fingerprint of code that decides what a text builds, where that may change between runs: part of a key."""
+
     @property
     def size(self) -> int | None:
         """Number of architectures, or None where the space is not enumerable."""
@@ -130,14 +133,18 @@ class SearchSpace(ABC, Generic[ArchitectureT, ConfigT]):
         return self.config_type(**given)
 
     def sample_distinct(self, count: int, rng: np.random.Generator) -> list[ArchitectureT]:
-        """`count` different architectures, in the order drawn. Raises `InputError` if there are not so many."""
+        """`count` different architectures in the order drawn; a larger sample extends a smaller one.
+
+        Raises:
+            InputError: `count` below 1 or above the size of the space.
+        """
         if count < 1:
             raise InputError(f"--sample must be at least 1, not {count}")
         if self.size is not None and count > self.size:
             raise InputError(f"--sample {count} is more than the {self.size} architectures of {self.name}")
         if self.size is not None and self.size <= ENUMERABLE_SIZE:
             everything = list(self)
-            return [everything[index] for index in rng.choice(len(everything), count, replace=False)]
+            return [everything[index] for index in rng.permutation(len(everything))[:count]]
         drawn: dict[ArchitectureT, None] = {}
         while len(drawn) < count:
             drawn[self.sample(rng)] = None

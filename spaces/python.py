@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +23,9 @@ class OwnNetworks(NamedNetworks[NetworkConfig]):
     description = "networks of your own, from a Python factory"
     config_type = NetworkConfig
 
-    def __init__(self, name: str, constructors: Mapping[str, Callable[[], nn.Module]]) -> None:
+    def __init__(self, name: str, constructors: Mapping[str, Callable[[], nn.Module]], code: str) -> None:
         self.name = name  # type: ignore[misc]
+        self.code = code
         self._constructors = constructors
 
     def names(self) -> list[str]:
@@ -58,18 +60,30 @@ def space_from_factory(name: str) -> AnySpace:
     _, module_name, factory_name = parts
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    try:
-        factory = getattr(import_module(module_name), factory_name)
-    except ImportError as error:
-        raise InputError(f"--space {name!r}: cannot import module {module_name!r}: {error}") from error
-    except AttributeError as error:
-        raise InputError(f"--space {name!r}: module {module_name!r} has no {factory_name!r}") from error
-    made = factory() if callable(factory) else factory
+    made, code = _run_factory(name, module_name, factory_name)
     if isinstance(made, SearchSpace):
         return made
-    if isinstance(made, Mapping) and made and all(callable(constructor) for constructor in made.values()):
-        return OwnNetworks(name, made)
+    if isinstance(made, Mapping) and made and all(isinstance(key, str) and callable(made[key]) for key in made):
+        return OwnNetworks(name, made, code)
     raise InputError(
         f"--space {name!r}: the factory returned {type(made).__name__}; "
         "expected a mapping from names to callables that build a torch.nn.Module, or a SearchSpace"
     )
+
+
+def _run_factory(name: str, module_name: str, factory_name: str) -> tuple[object, str]:
+    """What the factory returns, and a fingerprint of its module's file: edited networks get new scores."""
+    try:
+        module = import_module(module_name)
+        if not hasattr(module, factory_name):
+            raise InputError(f"--space {name!r}: module {module_name!r} has no {factory_name!r}")
+        factory = getattr(module, factory_name)
+        made = factory() if callable(factory) else factory
+    except ModuleNotFoundError as error:
+        raise InputError(f"--space {name!r}: cannot import module {module_name!r}: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:  # the user's code may raise anything, a syntax error included
+        raise InputError(f"--space {name!r} failed: {type(error).__name__}: {error}") from error
+    source = getattr(module, "__file__", None)
+    return made, blake2b(Path(source).read_bytes(), digest_size=8).hexdigest() if source else ""

@@ -29,6 +29,7 @@ def module_kernel(network: nn.Module, images: Tensor, seed: int = 0) -> NDArray[
     authors' backward hooks fire; an auxiliary head whose loss is not asked for does not count.
 
     Raises:
+        MemoryError: the device has not enough memory for these images.
         InputError: the network fails on these images, or reads a rectifier whose first axis is not the batch.
     """
     recorder = _RectifierRecorder(len(images))
@@ -39,6 +40,8 @@ def module_kernel(network: nn.Module, images: Tensor, seed: int = 0) -> NDArray[
             try:
                 output = network(leaf * 1)
             except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+                if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error):
+                    raise MemoryError(str(error)) from error
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise InputError(
                     f"network {type(network).__name__} failed on images of shape {tuple(images.shape)}: {reason}"

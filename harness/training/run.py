@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -99,14 +100,14 @@ def train_architectures(
     """
     started = time.perf_counter()
     space = load_space(job.space)
-    distinct = list(dict.fromkeys(str(space.canonical(architecture, "live")) for architecture in architectures))
+    times_asked = Counter(str(space.canonical(architecture, "live")) for architecture in architectures)
     context = job.context()
     number = store.training_context(context)
     known = store.trainings(number)
-    missing = [text for text in distinct if text not in known]
+    missing = [text for text in times_asked if text not in known]
     _make_folder(checkpoints)
     progress.advance(len(architectures) - len(missing))
-    trained = 0
+    trained: list[str] = []
     interrupted = False
     make_trainer = partial(_Trainer, job, context, checkpoints)
     try:
@@ -114,15 +115,15 @@ def train_architectures(
             for text, record in results:
                 store.add_training(number, record)
                 _checkpoint(context, text, checkpoints).remove()
-                trained += 1
+                trained.append(text)
                 progress.advance()
     except KeyboardInterrupt:
         interrupted = True
     return TrainingSummary(
         asked=len(architectures),
-        trained=trained,
-        cached=len(distinct) - len(missing),
-        equal=len(architectures) - len(distinct),
+        trained=len(trained),
+        cached=len(times_asked) - len(missing),
+        equal=sum(times_asked[text] - 1 for text in (*known, *trained) if text in times_asked),
         seconds=time.perf_counter() - started,
         interrupted=interrupted,
     )

@@ -374,3 +374,19 @@ def test_a_table_that_cannot_be_imported_says_why(
 ) -> None:
     (workplace / "notes.csv").write_text("notes\nmine\n")
     assert message in refusal("import", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def factory():\n    raise OSError('no weights')\n", "failed: OSError: no weights"),
+        ("def factory(:\n", "failed: SyntaxError"),
+        ("def factory():\n    return {1: object}\n", "the factory returned dict"),
+    ],
+)
+def test_a_factory_that_raises_says_what_it_raised(source, message, tmp_path, monkeypatch, request):
+    name = f"raising_{abs(hash(request.node.name))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert message in refusal("score", "--space", f"python:{name}:factory", "--all")

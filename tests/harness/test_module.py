@@ -171,6 +171,14 @@ def test_score_network_scores_a_users_network():
     assert harness.score_network(Net(nn.GELU()), IMAGES).reason == NO_RELU
 
 
+def test_running_out_of_memory_is_not_a_reason_but_an_error():
+    def exhausted(x):
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes")
+
+    with pytest.raises(MemoryError, match="not enough memory"):
+        module_kernel(Net(Body(exhausted)), IMAGES)
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [

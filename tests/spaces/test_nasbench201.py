@@ -73,6 +73,11 @@ def test_sample_is_seeded_and_distinct():
     assert len(set(first)) == 500
 
 
+def test_a_larger_sample_extends_a_smaller_one():
+    small, large = (SPACE.sample_distinct(count, np.random.default_rng(3)) for count in (20, 50))
+    assert large[:20] == small
+
+
 def test_sample_of_everything_ends():
     assert set(SPACE.sample_distinct(SPACE.size, np.random.default_rng(0))) == set(SPACE)
 
