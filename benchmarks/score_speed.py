@@ -2,11 +2,11 @@
 
     python -m benchmarks.score_speed --data npz:FILE [--cells 32]
 
-Prints both rates in cells a minute, their ratio, and the largest difference of a score. Each round takes a few
-distinct cells: the published procedure scores them one after the other with all threads, then tfnas scores the
-same cells with as many single-threaded processes as there are cores. Building the network or the plan counts
-for both; starting processes and drawing weights counts for neither. The allocator's settings move the
-reference by half, so they are printed; both sides run under the same.
+Prints the rates in cells a minute, the ratios, and the largest difference of a score, for each backend that is
+here. Each round takes a few distinct cells: the published procedure scores them one after the other with all
+threads, then each backend scores the same cells with as many single-threaded processes as there are cores.
+Building the network or the plan counts for both; starting processes and drawing weights counts for neither.
+The allocator's settings move the reference by half, so they are printed; all run under the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from benchmarks.reference import ReferenceNetwork, published_score
-from harness.backends.torch_backend import TorchBackend
+from harness.backends import Backend, load_backend
+from harness.backends.native import unavailable
 from harness.datasets import Batch, draw_batch, load_dataset
 from harness.machine import cores, versions
 from harness.scorers.base import load_scorer
@@ -43,43 +44,50 @@ def main() -> None:
     cells = [distinct[index] for index in chosen]
     images = batch_of(options.data).images
     torch.set_num_threads(cores())
-    reference_seconds = our_seconds = worst = 0.0
+    backends = ["torch"] if unavailable() else ["torch", "native"]
+    seconds = dict.fromkeys(["published", *backends], 0.0)
+    worst = dict.fromkeys(backends, 0.0)
     with ProcessPoolExecutor(
         cores(), mp_context=get_context("spawn"), initializer=prepare, initargs=(options.data,)
     ) as pool:
-        list(pool.map(score, [options.data] * 4 * cores(), cells[: 4 * cores()]))
+        for name in backends:
+            scores_of(pool, options.data, name, cells[: 4 * cores()])
         for start in range(0, len(cells), options.round):
             part = cells[start : start + options.round]
             expected = []
             for cell in part:
-                seconds, value = timed_reference(cell, images)
-                reference_seconds += seconds
+                taken, value = timed_reference(cell, images)
+                seconds["published"] += taken
                 expected.append(value)
-            started = time.perf_counter()
-            values = list(pool.map(score, [options.data] * len(part), part))
-            our_seconds += time.perf_counter() - started
-            pairs = [(ours, theirs) for ours, theirs in zip(values, expected, strict=True) if ours is not None]
-            worst = max([worst, *(abs(ours - theirs) for ours, theirs in pairs)])
-            print(f"{start + len(part)} cells: {reference_seconds / our_seconds:.1f} times", flush=True)
-    rate = 60 * len(cells)
-    print(
-        f"published procedure {rate / reference_seconds:.1f} cells/min, tfnas {rate / our_seconds:.1f} cells/min"
-    )
-    print(f"ratio {reference_seconds / our_seconds:.1f}, largest difference of a score {worst:.1e}")
+            for name in backends:
+                started = time.perf_counter()
+                values = scores_of(pool, options.data, name, part)
+                seconds[name] += time.perf_counter() - started
+                pairs = zip(values, expected, strict=True)
+                worst[name] = max(
+                    [worst[name], *(abs(ours - theirs) for ours, theirs in pairs if ours is not None)]
+                )
+            ratios = ", ".join(f"{name} {seconds['published'] / seconds[name]:.1f} times" for name in backends)
+            print(f"{start + len(part)} cells: {ratios}", flush=True)
+    for name, taken in seconds.items():
+        print(
+            f"{name}: {60 * len(cells) / taken:.1f} cells/min, {seconds['published'] / taken:.1f} times published"
+        )
+    print(f"largest difference of a score: {', '.join(f'{name} {value:.1e}' for name, value in worst.items())}")
     allocator = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
     print(f"{cores()} cores, {versions()}, allocator {allocator or 'default'}")
 
 
 @cache
 def batch_of(data: str) -> Batch:
-    """The 128 images that both sides score on."""
+    """The 128 images that all score on."""
     return draw_batch(load_dataset(data), 128, SEED)
 
 
 @cache
-def backend() -> TorchBackend:
+def backend(name: str) -> Backend:
     """The worker's backend, which keeps its weights."""
-    return TorchBackend(torch.device("cpu"), SEED)
+    return load_backend(name, torch.device("cpu"), SEED)
 
 
 def prepare(data: str) -> None:
@@ -88,9 +96,15 @@ def prepare(data: str) -> None:
     batch_of(data)
 
 
-def score(data: str, cell: Cell) -> float | None:
+def scores_of(pool: ProcessPoolExecutor, data: str, name: str, cells: list[Cell]) -> list[float | None]:
+    """Scores of the cells by the workers, in order."""
+    return list(pool.map(score, [data] * len(cells), [name] * len(cells), cells))
+
+
+def score(data: str, name: str, cell: Cell) -> float | None:
     """Our score of a cell as the published procedure defines it."""
-    return load_scorer("naswot-published").score(SPACE.plan(cell, CONFIG, "all"), batch_of(data), backend()).value
+    plan = SPACE.plan(cell, CONFIG, "all")
+    return load_scorer("naswot-published").score(plan, batch_of(data), backend(name)).value
 
 
 def timed_reference(cell: Cell, images: torch.Tensor) -> tuple[float, float]:

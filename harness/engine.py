@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from harness.backends.torch_backend import TorchBackend
+from harness.backends import load_backend
 from harness.datasets import Batch
 from harness.machine import available_memory, cores
 from harness.progress import Progress
@@ -20,9 +20,9 @@ from harness.records import ScoreContext, ScoreRecord, settings_text
 from harness.scorers.base import Score, load_scorer
 from harness.store import Store
 from harness.workers import run_tasks
-from spaces.base import Architecture, NetworkConfig, load_space
+from spaces.base import AnySpace, Architecture, NetworkConfig, load_space
 from spaces.errors import InputError
-from spaces.plan import peak_floats
+from spaces.plan import Plan, peak_floats
 
 CHUNK = 8
 """Architectures per transaction: a second or two of work at risk, and no time lost to the store."""
@@ -41,8 +41,8 @@ PLANS_WEIGHED = 64
 class ScoringJob:
     """What to score with; picklable, so that a worker builds everything from it.
 
-    `device` is a torch device type. With `canonical` every architecture is scored through its representative,
-    else as it is written.
+    `device` is a torch device type, `backend` what `choose_backend` named. With `canonical` every architecture
+    is scored through its representative, else as it is written.
     """
 
     space: str
@@ -51,6 +51,7 @@ class ScoringJob:
     seed: int
     batch: Batch
     device: str
+    backend: str = "torch"
     canonical: bool = True
 
     def context(self) -> ScoreContext:
@@ -64,7 +65,7 @@ class ScoringJob:
             batch=self.batch.hash,
             batch_size=len(self.batch.images),
             device=self.device,
-            backend=TorchBackend.name,
+            backend=self.backend,
         )
 
     def _code(self) -> dict[str, str]:
@@ -187,10 +188,15 @@ def _workers(job: ScoringJob, missing: Sequence[str], wanted: int | None) -> int
 
 def _bytes_needed(job: ScoringJob, missing: Sequence[str]) -> int:
     """Largest memory that a plan takes at once, over a spread of the architectures; 0 where there are no plans."""
-    space, counting = load_space(job.space), load_scorer(job.scorer).counting
-    texts = missing[:: max(1, len(missing) // PLANS_WEIGHED)]
-    plans = [space.plan(space.parse(text), job.config, counting) for text in texts]
+    plans = some_plans(load_space(job.space), job.config, job.scorer, missing)
     return max((4 * len(job.batch.images) * peak_floats(plan) for plan in plans if plan is not None), default=0)
+
+
+def some_plans(space: AnySpace, config: NetworkConfig, scorer: str, texts: Sequence[str]) -> list[Plan | None]:
+    """Plans of a spread of architectures, enough to tell what a run needs; None for a network without one."""
+    counting = load_scorer(scorer).counting
+    spread = texts[:: max(1, len(texts) // PLANS_WEIGHED)]
+    return [space.plan(space.parse(text), config, counting) for text in spread]
 
 
 class _ChunkScorer:
@@ -201,7 +207,7 @@ class _ChunkScorer:
         self._job = job
         self._space = load_space(job.space)
         self._scorer = load_scorer(job.scorer)
-        self._backend = TorchBackend(device, job.seed)
+        self._backend = load_backend(job.backend, device, job.seed)
         self._batch = replace(job.batch, images=job.batch.images.to(device))
 
     def __call__(self, texts: Sequence[str]) -> list[ScoreRecord]:

@@ -43,6 +43,7 @@ def bench(
     unscored: options.Unscored = "drop",
     top_k: options.TopK = 10,
     device: options.Device = "auto",
+    backend: options.Backend = "auto",
     processes: options.Processes = None,
     store: options.StorePath = options.DEFAULT_STORE,
     out: options.Out = options.DEFAULT_REPORT,
@@ -54,7 +55,7 @@ def bench(
     """
     from harness.comparison import TRAINED, compare, table_column, table_truth, trained_truth
     from harness.datasets import draw_batch
-    from harness.engine import CHUNK, check_memory
+    from harness.engine import CHUNK
     from harness.selection import select_architectures
     from harness.store import Store
     from harness.training.recipes import load_recipe
@@ -83,7 +84,6 @@ def bench(
         channels=channels,
         cells=cells,
     )
-    jobs = scoring.scoring_jobs(setting, scorer, draw_batch(setting.dataset, batch_size, seed), seed)
     training_job = TrainingJob(
         space,
         setting.config,
@@ -97,8 +97,8 @@ def bench(
     chosen = select_architectures(
         setting.space, sample=sample, everything=everything, architectures=architectures, seed=seed
     )
-    for job in jobs:
-        check_memory(job, chosen)
+    batch = draw_batch(setting.dataset, batch_size, seed)
+    jobs = scoring.scoring_jobs(setting, scorer, chosen, batch, seed, backend=backend)
     costs: list[Cost] = []
     with Store(store) as opened:
         scored = scoring.run_jobs(jobs, chosen, opened, processes=processes, chunk=CHUNK)

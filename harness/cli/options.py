@@ -20,6 +20,7 @@ ImageSize = Annotated[int | None, typer.Option(help="Resize the images to this h
 BatchSize = Annotated[int, typer.Option(help="Images that a score looks at.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of sample, batch and weights.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+Backend = Annotated[str, typer.Option(help="native (compiled), torch, or auto.")]
 Sample = Annotated[int | None, typer.Option(help="Draw so many different architectures.")]
 Everything = Annotated[bool, typer.Option("--all", help="Every architecture of the space.")]
 Architectures = Annotated[Path | None, typer.Option(help="File of architectures, one a line; - reads stdin.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options
-from harness.cli.options import command_line, print_json
+from harness.cli.options import command_line, print_json, say
 from harness.cli.setting import Setting, load_setting
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def score(
         bool, typer.Option("--no-canonical", help="Score every architecture as written, not its representative.")
     ] = False,
     device: options.Device = "auto",
+    backend: options.Backend = "auto",
     processes: options.Processes = None,
     chunk: Annotated[int | None, typer.Option(min=1, help="Architectures per transaction.")] = None,
     store: options.StorePath = options.DEFAULT_STORE,
@@ -43,7 +44,7 @@ def score(
 ) -> None:
     """Score architectures. The same command again continues where it stopped."""
     from harness.datasets import draw_batch
-    from harness.engine import CHUNK, check_memory
+    from harness.engine import CHUNK
     from harness.selection import select_architectures
     from harness.store import Store
 
@@ -57,12 +58,11 @@ def score(
         channels=channels,
         cells=cells,
     )
-    jobs = scoring_jobs(setting, scorer, draw_batch(setting.dataset, batch_size, seed), seed, not no_canonical)
     chosen = select_architectures(
         setting.space, sample=sample, everything=everything, architectures=architectures, seed=seed
     )
-    for job in jobs:
-        check_memory(job, chosen)
+    batch = draw_batch(setting.dataset, batch_size, seed)
+    jobs = scoring_jobs(setting, scorer, chosen, batch, seed, backend=backend, canonical=not no_canonical)
     with Store(store) as opened:
         summaries = run_jobs(jobs, chosen, opened, processes=processes, chunk=chunk or CHUNK)
     if as_json:
@@ -75,17 +75,33 @@ def score(
 
 
 def scoring_jobs(
-    setting: Setting, scorers: list[str], batch: Batch, seed: int, canonical: bool = True
+    setting: Setting,
+    scorers: list[str],
+    architectures: list[Architecture],
+    batch: Batch,
+    seed: int,
+    *,
+    backend: str,
+    canonical: bool = True,
 ) -> list[ScoringJob]:
-    """One job per different scorer, all on the same batch."""
-    from harness.engine import ScoringJob
+    """One job per different scorer, all on the same batch, each known to fit in memory."""
+    from harness.backends import choose_backend
+    from harness.engine import ScoringJob, check_memory, some_plans
     from harness.scorers.base import load_scorer
 
-    names = list(dict.fromkeys(scorers))
-    for name in names:
+    for name in scorers:
         load_scorer(name)
-    space, config = setting.space.name, setting.config
-    return [ScoringJob(space, config, name, seed, batch, setting.device, canonical) for name in names]
+    texts = list(map(str, architectures))
+    jobs = []
+    for name in dict.fromkeys(scorers):
+        plans = some_plans(setting.space, setting.config, name, texts)
+        chosen, reason = choose_backend(backend, setting.device, plans)
+        if reason and setting.device == "cpu":
+            say(f"{name}: torch backend, since {reason}")
+        job = ScoringJob(setting.space.name, setting.config, name, seed, batch, setting.device, chosen, canonical)
+        check_memory(job, architectures)
+        jobs.append(job)
+    return jobs
 
 
 def run_jobs(

@@ -14,7 +14,7 @@ from spaces.plan import Plan
 if TYPE_CHECKING:
     from torch import nn
 
-    from harness.backends.torch_backend import TorchBackend
+    from harness.backends import Backend
     from harness.datasets import Batch
 
 ENTRY_POINT_GROUP = "tfnas.scorers"
@@ -43,7 +43,7 @@ class Scorer(ABC):
     version: ClassVar[int] = 1
 
     @abstractmethod
-    def score(self, candidate: Plan | nn.Module, batch: Batch, backend: TorchBackend) -> Score:
+    def score(self, candidate: Plan | nn.Module, batch: Batch, backend: Backend) -> Score:
         """Score of one untrained network, or a reason. Raises `InputError` where the network cannot be run."""
 
 

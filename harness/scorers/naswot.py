@@ -16,7 +16,7 @@ from spaces.plan import Plan
 if TYPE_CHECKING:
     from torch import nn
 
-    from harness.backends.torch_backend import TorchBackend
+    from harness.backends import Backend
     from harness.datasets import Batch
 
 NO_RELU = "no counted ReLU"
@@ -30,7 +30,7 @@ class NASWOT(Scorer):
     description = "log |det K| of the ReLU codes, ReLUs on a path from input to output"
     counting: ClassVar[Counting] = "live"
 
-    def score(self, candidate: Plan | nn.Module, batch: Batch, backend: TorchBackend) -> Score:
+    def score(self, candidate: Plan | nn.Module, batch: Batch, backend: Backend) -> Score:
         """log |det K| on the batch's images, in training mode; the images lie on the backend's device."""
         if isinstance(candidate, Plan):
             return log_determinant(backend.kernel(candidate, batch.images))

@@ -1,0 +1,134 @@
+#include <algorithm>
+
+#include "convolution.h"
+#include "multiply.h"
+
+namespace tfnas {
+namespace {
+
+constexpr int kTile = WinogradBlock::kTile, kSide = kTile + 2;
+
+// One dimension of the input transform.
+inline __attribute__((always_inline)) void transform_input(const Vector* d, Vector* t) {
+    const Vector two = broadcast(2), minus_two = broadcast(-2), four = broadcast(4), minus_four = broadcast(-4),
+                 minus_five = broadcast(-5);
+    const Vector even = fused(minus_four, d[2], d[4]), odd = fused(minus_four, d[1], d[3]);
+    const Vector even_step = d[4] - d[2], odd_step = d[3] - d[1];
+    t[0] = fused(four, d[0], fused(minus_five, d[2], d[4]));
+    t[1] = even + odd;
+    t[2] = even - odd;
+    t[3] = fused(two, odd_step, even_step);
+    t[4] = fused(minus_two, odd_step, even_step);
+    t[5] = fused(four, d[1], fused(minus_five, d[3], d[5]));
+}
+
+// One dimension of the output transform.
+inline __attribute__((always_inline)) void transform_output(const Vector* m, Vector* o) {
+    const Vector near_sum = m[1] + m[2], near_step = m[1] - m[2], far_sum = m[3] + m[4], far_step = m[3] - m[4];
+    o[0] = m[0] + near_sum + far_sum;
+    o[1] = fused(broadcast(2), far_step, near_step);
+    o[2] = fused(broadcast(4), far_sum, near_sum);
+    o[3] = fused(broadcast(8), far_step, near_step) + m[5];
+}
+
+}  // namespace
+
+WinogradBlock::WinogradBlock(int input_channels, int width)
+    : input_channels_(input_channels),
+      width_(width),
+      tiles_(std::min(width / kTile, std::max(1, kInputs / input_channels))) {}
+
+void WinogradBlock::transform(const float* const* rows, int x, int tiles, float* transformed) const {
+    const int64_t step = input_step();
+    for (int channel = 0; channel < input_channels_; ++channel)
+        for (int tile = 0; tile < tiles; ++tile)
+            for (int part = 0; part < kParts; ++part) {
+                const int64_t from = (int64_t{channel} * (width_ + 2) + x + tile * kTile) * kLanes + part * kWidth;
+                float* to = transformed + (int64_t{channel} * tiles + tile) * kLanes + part * kWidth;
+                Vector columns[kSide][kSide];
+#pragma GCC unroll 8
+                for (int i = 0; i < kSide; ++i) {
+                    Vector column[kSide];
+#pragma GCC unroll 8
+                    for (int j = 0; j < kSide; ++j) column[j] = load(rows[j] + from + i * kLanes);
+                    transform_input(column, columns[i]);
+                }
+#pragma GCC unroll 8
+                for (int j = 0; j < kSide; ++j) {
+                    Vector row[kSide], result[kSide];
+#pragma GCC unroll 8
+                    for (int i = 0; i < kSide; ++i) row[i] = columns[i][j];
+                    transform_input(row, result);
+#pragma GCC unroll 8
+                    for (int i = 0; i < kSide; ++i, to += step) store(to, result[i]);
+                }
+            }
+}
+
+void WinogradBlock::multiply(const Convolution& convolution, const float* transformed, int x, int tiles,
+                             float* products, float* rows, int64_t row_floats, Moments* moments,
+                             Prefetch& ahead) const {
+    for (int first = 0; first < convolution.channels; first += kChunk) {
+        const int count = std::min(kChunk, convolution.channels - first);
+        const float* weights = convolution.weights + int64_t{first} * kPositions * input_channels_;
+        multiply_chunk(weights, count, transformed, tiles, products, ahead);
+        for (int channel = 0; channel < count; ++channel)
+            transform_back(products + int64_t{channel} * tiles * kLanes, tiles,
+                           rows + (int64_t{first + channel} * width_ + x) * kLanes, row_floats, moments,
+                           first + channel);
+    }
+}
+
+// Products of `channels` output channels, [36][channels][tiles][kLanes].
+void WinogradBlock::multiply_chunk(const float* weights, int channels, const float* transformed, int tiles,
+                                   float* products, Prefetch& ahead) const {
+    const int64_t tile_floats = int64_t{tiles} * kLanes;
+    const int64_t position_weights = int64_t{input_channels_} * kBlockChannels;
+    for (int position = 0; position < kPositions; ++position)
+        for (int channel = 0; channel < channels; channel += kBlockChannels) {
+            const float* panel = weights + (channel / kBlockChannels * kPositions + position) * position_weights;
+            const float* input = transformed + position * input_step();
+            float* output = products + position * product_step() + channel * tile_floats;
+            for_blocks(tiles, [&](auto block, int tile) {
+                ahead.advance();
+                block.add(input + tile * kLanes, kLanes, tile_floats, panel, input_channels_);
+                block.write(output + tile * kLanes, tile_floats);
+            });
+        }
+}
+
+// Outputs of one channel.
+void WinogradBlock::transform_back(const float* products, int tiles, float* rows, int64_t row_floats,
+                                   Moments* moments, int channel) const {
+    const int64_t step = product_step();
+    for (int part = 0; part < kParts; ++part) {
+        Vector sum = {}, squares = {};
+        for (int tile = 0; tile < tiles; ++tile) {
+            const float* from = products + tile * kLanes + part * kWidth;
+            float* to = rows + tile * kTile * kLanes + part * kWidth;
+            Vector half[kSide][kTile];
+#pragma GCC unroll 8
+            for (int j = 0; j < kSide; ++j) {
+                Vector row[kSide];
+#pragma GCC unroll 8
+                for (int i = 0; i < kSide; ++i, from += step) row[i] = load(from);
+                transform_output(row, half[j]);
+            }
+#pragma GCC unroll 8
+            for (int i = 0; i < kTile; ++i) {
+                Vector column[kSide], result[kTile];
+#pragma GCC unroll 8
+                for (int j = 0; j < kSide; ++j) column[j] = half[j][i];
+                transform_output(column, result);
+#pragma GCC unroll 8
+                for (int j = 0; j < kTile; ++j) store(to + j * row_floats + i * kLanes, result[j]);
+                sum += (result[0] + result[1]) + (result[2] + result[3]);
+                squares += fused(result[0], result[0], result[1] * result[1]) +
+                           fused(result[2], result[2], result[3] * result[3]);
+            }
+        }
+        if (moments) moments->add(channel, part, sum, squares);
+    }
+}
+
+}  // namespace tfnas
