@@ -71,5 +71,5 @@ def _why_not_native(device: str, plans: Iterable[Plan | None]) -> str | None:
     reason = unavailable()
     for plan in plans:
         if reason is None:
-            reason = "these networks have no plan; torch runs them" if plan is None else unsupported(plan)
+            reason = "these networks have no plan" if plan is None else unsupported(plan)
     return reason
