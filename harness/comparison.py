@@ -15,8 +15,9 @@ from harness.records import ScoreContext
 from harness.scorers.base import load_scorer
 from harness.store import Store
 from harness.truth import TruthTable
-from spaces.base import AnySpace, Architecture, Complexity, NetworkConfig, load_space
+from spaces.base import AnySpace, Architecture, Complexity, NetworkConfig
 from spaces.errors import InputError
+from spaces.registry import load_space
 
 TRAINED = "trained"
 """The name that stands for the trainings in the store where a truth table is asked for."""

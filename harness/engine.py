@@ -20,9 +20,10 @@ from harness.records import ScoreContext, ScoreRecord, settings_text
 from harness.scorers.base import Score, load_scorer
 from harness.store import Store
 from harness.workers import run_tasks
-from spaces.base import AnySpace, Architecture, NetworkConfig, load_space
+from spaces.base import AnySpace, Architecture, NetworkConfig
 from spaces.errors import InputError
 from spaces.plan import Plan, peak_floats
+from spaces.registry import load_space
 
 CHUNK = 8
 """Architectures per transaction: a second or two of work at risk, and no time lost to the store."""

@@ -1,11 +1,10 @@
-"""What every search space offers, and how spaces are found by name."""
+"""What every search space offers: the guide for plug-ins."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 import numpy as np
@@ -15,8 +14,6 @@ from spaces.plan import Plan
 
 if TYPE_CHECKING:
     from torch import nn
-
-ENTRY_POINT_GROUP = "tfnas.spaces"
 
 Counting = Literal["live", "all"]
 """Which ReLUs a scorer sees: those on a path from input to output, or every one as written."""
@@ -152,25 +149,3 @@ class SearchSpace(ABC, Generic[ArchitectureT, ConfigT]):
 
 
 AnySpace = SearchSpace[Any, Any]
-
-
-def space_names() -> list[str]:
-    """Names of the installed spaces, sorted."""
-    return sorted(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))
-
-
-def load_space(name: str) -> AnySpace:
-    """The space of this name, or the user's own from `python:module:factory`.
-
-    Raises:
-        InputError: unknown name, with the names that exist; or a factory that cannot be used.
-    """
-    if name.startswith("python:"):
-        from spaces.python import space_from_factory
-
-        return space_from_factory(name)
-    found = [entry for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name == name]
-    if not found:
-        raise InputError(f"unknown space {name!r}; allowed: {', '.join(space_names())}, python:MODULE:FACTORY")
-    space: AnySpace = found[0].load()()
-    return space

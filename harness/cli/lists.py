@@ -9,7 +9,7 @@ from harness.cli.options import Json, print_json
 
 def list_spaces(as_json: Json = False) -> None:
     """List the search spaces."""
-    from spaces.base import load_space, space_names
+    from spaces.registry import load_space, space_names
 
     described = {name: load_space(name).description for name in space_names()}
     described["python:MODULE:FACTORY"] = "networks of your own, from a factory in a Python module"

@@ -157,7 +157,7 @@ def compared(
         trained_truth,
     )
     from harness.truth import load_truth
-    from spaces.base import load_space
+    from spaces.registry import load_space
 
     load_space(space)
     contexts = matching_contexts(store, space, scorers, dataset)

@@ -35,7 +35,7 @@ def load_setting(
     """Load what the options name. Raises `InputError` for the first that is wrong."""
     from harness.datasets import load_dataset
     from harness.machine import resolve_device
-    from spaces.base import load_space
+    from spaces.registry import load_space
 
     loaded = load_space(space)
     target = resolve_device(device).type

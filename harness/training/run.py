@@ -21,8 +21,9 @@ from harness.training.images import prepare_training
 from harness.training.recipes import Recipe
 from harness.training.trainer import train
 from harness.workers import run_tasks
-from spaces.base import Architecture, NetworkConfig, load_space
+from spaces.base import Architecture, NetworkConfig
 from spaces.errors import InputError
+from spaces.registry import load_space
 
 
 @dataclass(frozen=True)

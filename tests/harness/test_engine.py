@@ -9,9 +9,10 @@ from harness.datasets import draw_batch, load_dataset
 from harness.engine import ScoringJob, check_memory, score_architectures
 from harness.progress import NullProgress
 from harness.store import Store
-from spaces.base import Architecture, load_space
+from spaces.base import Architecture
 from spaces.errors import InputError
 from spaces.nasbench201 import NASBench201, NASBench201Config
+from spaces.registry import load_space
 
 SPACE = NASBench201()
 DEAD = SPACE.parse("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")

@@ -29,9 +29,9 @@ from harness.training.recipes import Recipe, load_recipe, recipe_names
 from harness.training.run import TrainingJob, TrainingSummary, train_architectures
 from harness.training.trainer import TrainedAccuracy, train
 from harness.workers import one_thread
-from spaces.base import load_space
 from spaces.errors import InputError
 from spaces.nasbench201 import Cell, NASBench201Config
+from spaces.registry import load_space
 
 CPU = torch.device("cpu")
 SPACE = load_space("nasbench201")

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from harness.backends.torch_backend import TorchBackend
-from spaces.base import load_space
 from spaces.errors import InputError
 from spaces.nasbench201 import Cell, NASBench201, NASBench201Config
 from spaces.nasbench201.cell import EDGES, KERNELS, NONE, OPERATIONS, POOL, SKIP, edges_into
 from spaces.nasbench201.graph import computation_graph, representatives
 from spaces.plan import ReLUCode
+from spaces.registry import load_space
 
 SPACE = NASBench201()
 SMALL = NASBench201Config(input_channels=3, image_size=8, channels=4, cells=1)
