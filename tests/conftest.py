@@ -1,10 +1,14 @@
 """Fixtures shared by all tests."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+# Last, so that tests meet the package as it was installed, with its compiled engine; only benchmarks are not.
+sys.path.append(str(Path(__file__).parents[1]))
 
 
 @pytest.fixture(scope="session", autouse=True)
