@@ -403,7 +403,8 @@ def test_torchvision_networks_are_scored_by_name_or_say_why_not(tmp_path: Path) 
 # -- processes, signals and kills
 
 LONG = ("--sample", "200", "--chunk", "1", *TINY)
-PROGRAM = (sys.executable, "-c", "from harness.cli import main; main()")
+# -P: the package as installed, as in this process, not the one in the working directory.
+PROGRAM = (sys.executable, "-P", "-c", "from harness.cli import main; main()")
 
 
 @pytest.fixture(scope="module")
