@@ -42,8 +42,9 @@ PLANS_WEIGHED = 64
 class ScoringJob:
     """What to score with; picklable, so that a worker builds everything from it.
 
-    `device` is a torch device type, `backend` what `choose_backend` named. With `canonical` every architecture
-    is scored through its representative, else as it is written.
+    `device` is a torch device type, `backend` what `choose_backend` named and `remark` what its user should
+    know about that choice. With `canonical` every architecture is scored through its representative, else as
+    it is written.
     """
 
     space: str
@@ -54,6 +55,7 @@ class ScoringJob:
     device: str
     backend: str = "torch"
     canonical: bool = True
+    remark: str | None = None
 
     def context(self) -> ScoreContext:
         """The key of this job's scores beside the architecture."""

@@ -96,9 +96,10 @@ def scoring_jobs(
     for name in dict.fromkeys(scorers):
         plans = some_plans(setting.space, setting.config, name, texts)
         chosen, reason = choose_backend(backend, setting.device, plans)
-        if reason and setting.device == "cpu":
-            say(f"{name}: torch backend, since {reason}")
-        job = ScoringJob(setting.space.name, setting.config, name, seed, batch, setting.device, chosen, canonical)
+        remark = f"{name}: torch backend, since {reason}" if reason and setting.device == "cpu" else None
+        job = ScoringJob(
+            setting.space.name, setting.config, name, seed, batch, setting.device, chosen, canonical, remark
+        )
         check_memory(job, architectures)
         jobs.append(job)
     return jobs
@@ -114,6 +115,8 @@ def run_jobs(
 
     summaries: dict[str, ScoringSummary] = {}
     for job in jobs:
+        if job.remark:
+            say(job.remark)
         with progress_bar(f"score {job.scorer}", len(architectures)) as progress:
             summary = score_architectures(job, architectures, store, progress, processes=processes, chunk=chunk)
         summaries[job.scorer] = summary
