@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.backends.native import unavailable
 from harness.cli import main
 from harness.store import EXPORT_COLUMNS
 from spaces.nasbench201 import NASBench201
@@ -26,6 +27,8 @@ TINY = ("--image-size", "8", "--channels", "4", "--cells", "1", "--batch-size", 
 DEAD = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 CELLS = [str(cell) for index, cell in enumerate(NASBench201()) if index % 1310 == 5]
 PATIENCE_SECONDS = 60.0
+REMARK = f"naswot: torch backend, since {reason}\n" if (reason := unavailable()) else ""
+"""What `tfnas score` says first on a machine without the compiled engine."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def test_score_says_in_json_what_it_did(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     outcome = score(path, [*CELLS[:4], DEAD, CELLS[0]], "--json")
     document = outcome.document
-    assert outcome.err == ""
+    assert outcome.err == REMARK
     assert (document["scored"], document["computed"], document["cached"], document["equal"]) == (5, 5, 0, 1)
     assert document["unscored"] == {"no counted ReLU": 1}
     assert document["seconds"] > 0
@@ -119,7 +122,7 @@ def test_score_adds_up_several_scorers(tmp_path: Path) -> None:
 
 def test_score_says_on_one_line_what_it_did(tmp_path: Path) -> None:
     outcome = score(tmp_path / "s.sqlite", [*CELLS[:4], DEAD])
-    assert outcome.err == ""
+    assert outcome.err == REMARK
     (line,) = outcome.out.splitlines()
     assert line.startswith("naswot: 4 scored, 1 without a score (no counted ReLU), 5 computed in ")
     assert line.endswith(f"0 cached, 0 equal to another; in {tmp_path / 's.sqlite'}")
@@ -510,7 +513,7 @@ def test_a_stopped_command_keeps_what_is_done_and_says_so(
         os.killpg(running.pid, name)
     out, err = running.communicate()
     assert running.returncode == 3
-    assert err == "tfnas: stopped; what was finished is kept, the same command continues\n"
+    assert err == REMARK + "tfnas: stopped; what was finished is kept, the same command continues\n"
     document = json.loads(out)
     assert document["scorers"]["naswot"]["interrupted"]
     assert document["computed"] == scores_in(tmp_path / "s.sqlite")
