@@ -54,17 +54,27 @@ class Comparison:
     seconds: float = 0.0
 
 
-def table_truth(table: TruthTable, column: str | None) -> Truth:
-    """Column of a truth table. Raises `InputError` where the column is missing."""
+def table_truth(table: TruthTable, column: str | None, space: AnySpace) -> Truth:
+    """Column of a truth table, by the texts of the space. Raises `InputError` where the column is missing."""
     if column is None:
         raise InputError(f"--truth {table.path} needs --column; it has {', '.join(table.numeric_columns())}")
-    return Truth(column, table_column(table, column).get)
+    return Truth(column, table_column(table, column, space).get)
 
 
-def table_column(table: TruthTable, column: str) -> dict[str, float]:
-    """Values of a column by architecture text, those that are known."""
+def table_column(table: TruthTable, column: str, space: AnySpace) -> dict[str, float]:
+    """Known values of a column by the space's own text, whichever of its notations the table has.
+
+    A text that is none of the space stands as it is: a table may hold more than one space.
+    """
     values = table.column(column).dropna()
-    return {str(architecture): float(value) for architecture, value in values.items()}
+    return {_own_text(space, str(architecture)): float(value) for architecture, value in values.items()}
+
+
+def _own_text(space: AnySpace, text: str) -> str:
+    try:
+        return str(space.parse(text))
+    except InputError:
+        return text
 
 
 def newest_training(store: Store, space: str) -> int:

@@ -5,24 +5,27 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from harness.backends import load_backend
 from harness.datasets import Batch
+from harness.datasets.base import short_hash
 from harness.machine import available_memory, cores
 from harness.progress import Progress
 from harness.records import ScoreContext, ScoreRecord, settings_text
-from harness.scorers.base import Score, load_scorer
+from harness.scorers.base import Family, Score, Scorer, load_scorer, shared_pass
 from harness.store import Store
 from harness.workers import run_tasks
-from spaces.base import AnySpace, Architecture, NetworkConfig
+from spaces.base import AnySpace, Architecture, Complexity, Counting, NetworkConfig
 from spaces.errors import InputError
-from spaces.plan import Plan, peak_floats
+from spaces.plan import Plan, buffer_shapes, peak_floats
 from spaces.registry import load_space
 
 CHUNK = 8
@@ -36,6 +39,11 @@ PROCESS_BYTES = 700 << 20
 
 PLANS_WEIGHED = 64
 """Plans looked at to tell how much memory a run takes."""
+
+KEPT_MAPS = 3
+"""Copies of every feature map that a backward pass holds: rectified, normalised, and gradients on their way."""
+
+Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +70,7 @@ class ScoringJob:
         return ScoreContext(
             space=self.space,
             scorer=self.scorer,
-            settings=settings_text(self.config, scorer_version=load_scorer(self.scorer).version, **self._code()),
+            settings=settings_text(self.config, **self._details()),
             seed=self.seed,
             dataset=self.batch.dataset,
             batch=self.batch.hash,
@@ -71,9 +79,15 @@ class ScoringJob:
             backend=self.backend,
         )
 
-    def _code(self) -> dict[str, str]:
-        code = load_space(self.space).code
-        return {"code": code} if code else {}
+    def _details(self) -> dict[str, object]:
+        """What the score depends on beside the config: the hash of a batch does not cover its labels."""
+        scorer, code = load_scorer(self.scorer), load_space(self.space).code
+        details: dict[str, object] = {"scorer_version": scorer.version}
+        if code:
+            details["code"] = code
+        if "labels" in scorer.needs:
+            details["labels"] = short_hash(self.batch.labels.numpy().astype("<i8").tobytes())
+        return details
 
 
 @dataclass(frozen=True)
@@ -117,29 +131,74 @@ def score_architectures(
     Raises:
         InputError: the batch needs more memory than there is; anything the store reports.
     """
+    (summary,) = score_together([job], architectures, store, progress, processes=processes, chunk=chunk)
+    return summary
+
+
+def families(jobs: Sequence[ScoringJob]) -> list[list[ScoringJob]]:
+    """The jobs in groups that `score_together` takes: equal but for scorers that one pass serves."""
+    groups: dict[Hashable, list[ScoringJob]] = {}
+    for job in jobs:
+        rest = (job.space, job.config, job.seed, job.batch.hash, job.device, job.backend, job.canonical)
+        groups.setdefault((shared_pass(load_scorer(job.scorer)), rest), []).append(job)
+    return list(groups.values())
+
+
+def score_together(
+    jobs: Sequence[ScoringJob],
+    architectures: Sequence[Architecture],
+    store: Store,
+    progress: Progress,
+    *,
+    processes: int | None = None,
+    chunk: int = CHUNK,
+) -> list[ScoringSummary]:
+    """Score with every scorer of one family (see `families`) by one pass an architecture, as each job would alone.
+
+    Every score stands in its own job's context. The seconds of a record are those of the pass and of its own
+    value, what the score costs alone; those of the run are shared out evenly among the summaries.
+    """
     started = time.perf_counter()
-    asked = _representatives(job, architectures)
-    context = store.score_context(job.context())
-    store.ask(context, asked)
+    asked = _representatives(jobs[0], architectures)
     times_asked = Counter(canonical for _, canonical in asked)
-    known = _known(store, context, times_asked)
-    missing = [text for text in times_asked if text not in known]
-    cached = len(known)
+    contexts = {job.scorer: store.score_context(job.context()) for job in jobs}
+    for context in contexts.values():
+        store.ask(context, asked)
+    known = {scorer: _known(store, context, times_asked) for scorer, context in contexts.items()}
+    cached = {scorer: len(records) for scorer, records in known.items()}
+    missing = [_Task(text, tuple(name for name in known if text not in known[name])) for text in times_asked]
+    missing = [task for task in missing if task.scorers]
     progress.advance(len(asked) - len(missing))
     interrupted = False
     if missing:
-        workers = _workers(job, missing, processes)
+        workers = _workers(jobs[0], [task.text for task in missing], processes)
         chunks = [tuple(missing[start : start + chunk]) for start in range(0, len(missing), chunk)]
         try:
-            with closing(run_tasks(chunks, partial(_ChunkScorer, job), processes=workers)) as results:
-                for _, records in results:
-                    store.add_scores(context, records)
-                    known.update({record.canonical: record for record in records})
-                    progress.advance(len(records))
+            with closing(run_tasks(chunks, partial(_ChunkScorer, jobs), processes=workers)) as results:
+                for tasks, found in results:
+                    for scorer, records in found.items():
+                        store.add_scores(contexts[scorer], records)
+                        known[scorer].update({record.canonical: record for record in records})
+                    progress.advance(len(tasks))
         except KeyboardInterrupt:
             interrupted = True
             # It may have come between a chunk's commit and its count.
-            known = _known(store, context, times_asked)
+            known = {scorer: _known(store, context, times_asked) for scorer, context in contexts.items()}
+    seconds = (time.perf_counter() - started) / len(jobs)
+    return [
+        _summary(known[job.scorer], times_asked, cached[job.scorer], seconds, interrupted=interrupted)
+        for job in jobs
+    ]
+
+
+def _summary(
+    known: Mapping[str, ScoreRecord],
+    times_asked: Mapping[str, int],
+    cached: int,
+    seconds: float,
+    *,
+    interrupted: bool,
+) -> ScoringSummary:
     unscored = Counter[str]()
     for record in known.values():
         if record.reason is not None:
@@ -150,7 +209,7 @@ def score_architectures(
         cached=cached,
         equal=sum(times_asked[text] - 1 for text in known),
         unscored=dict(unscored),
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         interrupted=interrupted,
     )
 
@@ -162,9 +221,9 @@ def check_memory(job: ScoringJob, architectures: Sequence[Architecture]) -> None
 
 def _representatives(job: ScoringJob, architectures: Sequence[Architecture]) -> list[tuple[str, str]]:
     """(text as asked, text that is scored) of each architecture."""
-    if not job.canonical:
-        return [(str(architecture), str(architecture)) for architecture in architectures]
     space, counting = load_space(job.space), load_scorer(job.scorer).counting
+    if not job.canonical or counting is None:
+        return [(str(architecture), str(architecture)) for architecture in architectures]
     return [(str(architecture), str(space.canonical(architecture, counting))) for architecture in architectures]
 
 
@@ -190,54 +249,110 @@ def _workers(job: ScoringJob, missing: Sequence[str], wanted: int | None) -> int
 
 
 def _bytes_needed(job: ScoringJob, missing: Sequence[str]) -> int:
-    """Largest memory that a plan takes at once, over a spread of the architectures; 0 where there are no plans."""
-    plans = some_plans(load_space(job.space), job.config, job.scorer, missing)
-    return max((4 * len(job.batch.images) * peak_floats(plan) for plan in plans if plan is not None), default=0)
+    """Largest memory that a pass takes at once, over a spread of the architectures; 0 where there are no plans."""
+    space, scorer = load_space(job.space), load_scorer(job.scorer)
+    floats = kept_floats if "gradients" in scorer.needs else peak_floats
+    plans = _plans(space, job.config, scorer.counting or "all", missing)
+    return max((4 * len(job.batch.images) * floats(plan) for plan in plans if plan is not None), default=0)
+
+
+def kept_floats(plan: Plan) -> int:
+    """Floats per image that a backward pass needs at once: all feature maps, rectified and not, and gradients."""
+    return KEPT_MAPS * sum(math.prod(shape) for _, shape in buffer_shapes(plan))
 
 
 def some_plans(space: AnySpace, config: NetworkConfig, scorer: str, texts: Sequence[str]) -> list[Plan | None]:
-    """Plans of a spread of architectures, enough to tell what a run needs; None for a network without one."""
-    counting = load_scorer(scorer).counting
+    """Plans of a spread of architectures, enough to tell what a run needs; None for what is scored without one."""
+    loaded = load_scorer(scorer)
+    if loaded.reads != "plan" or loaded.counting is None:
+        return [None]
+    return _plans(space, config, loaded.counting, texts)
+
+
+def _plans(space: AnySpace, config: NetworkConfig, counting: Counting, texts: Sequence[str]) -> list[Plan | None]:
     spread = texts[:: max(1, len(texts) // PLANS_WEIGHED)]
     return [space.plan(space.parse(text), config, counting) for text in spread]
 
 
-class _ChunkScorer:
-    """Scores chunks of one job; lives in a worker process, where it keeps its weights."""
+@dataclass(frozen=True)
+class _Task:
+    """An architecture and the scorers of the family whose score it still lacks."""
 
-    def __init__(self, job: ScoringJob) -> None:
+    text: str
+    scorers: tuple[str, ...]
+
+
+class _ChunkScorer:
+    """Scores chunks of one family's jobs; lives in a worker process, where it keeps its weights."""
+
+    def __init__(self, jobs: Sequence[ScoringJob]) -> None:
+        job = jobs[0]
         device = torch.device(job.device)
         self._job = job
         self._space = load_space(job.space)
-        self._scorer = load_scorer(job.scorer)
+        self._scorers = {job.scorer: load_scorer(job.scorer) for job in jobs}
         self._backend = load_backend(job.backend, device, job.seed)
         self._batch = replace(job.batch, images=job.batch.images.to(device))
 
-    def __call__(self, texts: Sequence[str]) -> list[ScoreRecord]:
-        return [self._score(text) for text in texts]
+    def __call__(self, tasks: Sequence[_Task]) -> dict[str, list[ScoreRecord]]:
+        found: dict[str, list[ScoreRecord]] = {scorer: [] for scorer in self._scorers}
+        for task in tasks:
+            for scorer, record in self._score(task):
+                found[scorer].append(record)
+        return found
 
-    def _score(self, text: str) -> ScoreRecord:
+    def _score(self, task: _Task) -> Iterator[tuple[str, ScoreRecord]]:
+        """The scores of one architecture that are missing, by one pass."""
         started = time.perf_counter()
-        architecture = self._space.parse(text)
-        plan = self._space.plan(architecture, self._job.config, self._scorer.counting)
-        if plan is None:
-            score = self._score_network(architecture)
-        else:
-            score = self._scorer.score(plan, self._batch, self._backend)
-        if score.value is not None and not math.isfinite(score.value):
-            score = Score(None, f"score is {score.value}")
-        return ScoreRecord(text, score.value, score.reason, time.perf_counter() - started)
+        architecture = self._space.parse(task.text)
+        seen = self._look(architecture, self._scorers[task.scorers[0]])
+        looked = time.perf_counter() - started
+        for name in task.scorers:
+            started = time.perf_counter()
+            score = seen if isinstance(seen, Score) else self._value(architecture, self._scorers[name], seen)
+            if score.value is not None and not math.isfinite(score.value):
+                score = Score(None, f"score is {score.value}")
+            seconds = looked + time.perf_counter() - started
+            yield name, ScoreRecord(task.text, score.value, score.reason, seconds)
 
-    def _score_network(self, architecture: Architecture) -> Score:
+    def _look(self, architecture: Architecture, scorer: Scorer) -> object:
+        """What the pass of a family shows, or the score of a scorer without one, or the reason against it."""
+        look = scorer.look if isinstance(scorer, Family) else scorer.score
+        if scorer.reads == "plan" and scorer.counting is not None:
+            plan = self._space.plan(architecture, self._job.config, scorer.counting)
+            if plan is not None:
+                return look(plan, self._batch, self._backend)
+        return self._reasoned(
+            architecture, lambda: look(self._counts(architecture, scorer), self._batch, self._backend)
+        )
+
+    def _counts(self, architecture: Architecture, scorer: Scorer) -> Complexity | nn.Module:
+        """The counts by the space's rule if the scorer reads them and there is one, else the network."""
+        found = self._space.complexity(architecture, self._job.config) if scorer.reads == "complexity" else None
+        if found is not None:
+            return found
+        network: nn.Module = self._space.network(architecture, self._job.config, self._job.seed)
+        return network.to(self._job.device)
+
+    def _value(self, architecture: Architecture, scorer: Scorer, seen: object) -> Score:
+        assert isinstance(scorer, Family)
+        return self._reasoned(architecture, lambda: scorer.value(seen))
+
+    def _reasoned(self, architecture: Architecture, measure: Callable[[], Measured]) -> Measured | Score:
+        """What is measured, or the reason why it cannot be."""
         try:
-            network = self._space.network(architecture, self._job.config, self._job.seed).to(self._job.device)
-            return self._scorer.score(network, self._batch, self._backend)
+            return measure()
         except InputError as error:
             return Score(None, str(error))
-        except MemoryError as error:
-            raise InputError(
-                f"not enough memory to score {architecture}: give a smaller --batch-size or fewer --processes"
-            ) from error
         # A network is the user's or a library's code: whatever it raises costs its own score and no other's.
         except Exception as error:
+            if _lacks_memory(error):
+                raise InputError(
+                    f"not enough memory to score {architecture}: give a smaller --batch-size or fewer --processes"
+                ) from error
             return Score(None, f"network {architecture} failed: {type(error).__name__}: {error}".splitlines()[0])
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether it is for lack of memory, which says nothing of the network; torch has two ways to say so."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)

@@ -129,23 +129,23 @@ class Store:
 
     def score_context(self, context: ScoreContext) -> int:
         """Number of this context, made if new."""
-        return self._context("score_contexts", context, "dataset", "batch_size")
+        return self.context("score_contexts", context, "dataset", "batch_size")
 
     def ask(self, context: int, architectures: Iterable[tuple[str, str]]) -> None:
         """Record that (architecture, canonical) pairs were asked for, in order; known ones keep their place."""
-        self._insert_all(
+        self.insert(
             "INSERT INTO asked (context, architecture, canonical) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             [(context, architecture, canonical) for architecture, canonical in architectures],
         )
 
     def scores(self, context: int) -> dict[str, ScoreRecord]:
         """Every score of a context, by canonical text."""
-        rows = self._rows("SELECT canonical, value, reason, seconds FROM scores WHERE context = ?", context)
+        rows = self.rows("SELECT canonical, value, reason, seconds FROM scores WHERE context = ?", context)
         return {row[0]: ScoreRecord(*row) for row in rows}
 
     def add_scores(self, context: int, records: Sequence[ScoreRecord]) -> None:
         """Write a chunk in one transaction; a key that is there already stays as it is."""
-        self._insert_all(
+        self.insert(
             "INSERT INTO scores (context, canonical, value, reason, seconds, versions) "
             "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             [(context, *astuple(record), versions()) for record in records],
@@ -154,25 +154,25 @@ class Store:
     def score_contexts(self) -> dict[int, ScoreContext]:
         """All contexts by number, in the order they were made."""
         columns = ", ".join(field.name for field in fields(ScoreContext))
-        return {row[0]: ScoreContext(*row[1:]) for row in self._rows(f"SELECT id, {columns} FROM score_contexts")}
+        return {row[0]: ScoreContext(*row[1:]) for row in self.rows(f"SELECT id, {columns} FROM score_contexts")}
 
     def add_score_run(self, context: int, run: Run) -> None:
         """Record what a command computed and the wall clock that it took."""
-        self._insert_all(
+        self.insert(
             "INSERT INTO score_runs (context, command, computed, seconds) VALUES (?, ?, ?, ?)",
             [(context, *astuple(run))],
         )
 
     def score_runs(self, context: int) -> list[Run]:
         """Runs that computed scores of a context, in order."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT command, computed, seconds FROM score_runs WHERE context = ? ORDER BY id", context
         )
         return [Run(*row) for row in rows]
 
     def asked_scores(self, context: int) -> list[tuple[str, ScoreRecord]]:
         """(architecture as asked, score of its representative), in the order asked for."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT architecture, canonical, value, reason, seconds FROM asked JOIN scores "
             "USING (context, canonical) WHERE context = ? ORDER BY position",
             context,
@@ -181,7 +181,7 @@ class Store:
 
     def export(self) -> Iterator[tuple[Any, ...]]:
         """Rows of `EXPORT_COLUMNS` for every score that was asked for, in that order."""
-        yield from self._rows(
+        yield from self.rows(
             f"SELECT {', '.join(EXPORT_COLUMNS)} FROM asked JOIN scores USING (context, canonical) "
             "JOIN score_contexts ON score_contexts.id = context ORDER BY position"
         )
@@ -190,25 +190,25 @@ class Store:
 
     def training_context(self, context: TrainingContext) -> int:
         """Number of this context, made if new."""
-        return self._context("training_contexts", context, "dataset")
+        return self.context("training_contexts", context, "dataset")
 
     def training_contexts(self) -> dict[int, TrainingContext]:
         """All contexts by number, in the order they were made."""
         columns = ", ".join(field.name for field in fields(TrainingContext))
-        rows = self._rows(f"SELECT id, {columns} FROM training_contexts")
+        rows = self.rows(f"SELECT id, {columns} FROM training_contexts")
         return {row[0]: TrainingContext(*row[1:]) for row in rows}
 
     def trainings(self, context: int) -> dict[str, TrainingRecord]:
         """Every finished training of a context with its curve, by canonical text."""
         curves: dict[str, list[Epoch]] = {}
         columns = ", ".join(field.name for field in fields(Epoch))
-        for canonical, epoch, *values in self._rows(
+        for canonical, epoch, *values in self.rows(
             f"SELECT canonical, {columns} FROM curves WHERE context = ? ORDER BY canonical, epoch", context
         ):
             curves.setdefault(canonical, []).append(
                 Epoch(epoch, *(math.nan if value is None else value for value in values))
             )
-        rows = self._rows(
+        rows = self.rows(
             "SELECT canonical, validation_accuracy, test_accuracy, seconds FROM trainings WHERE context = ?",
             context,
         )
@@ -219,21 +219,21 @@ class Store:
 
     def add_training_run(self, context: int, run: Run) -> None:
         """Record what a command trained and the wall clock that it took."""
-        self._insert_all(
+        self.insert(
             "INSERT INTO training_runs (context, command, computed, seconds) VALUES (?, ?, ?, ?)",
             [(context, *astuple(run))],
         )
 
     def training_runs(self, context: int) -> list[Run]:
         """Runs that trained in a context, in order."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT command, computed, seconds FROM training_runs WHERE context = ? ORDER BY id", context
         )
         return [Run(*row) for row in rows]
 
     def add_training(self, context: int, record: TrainingRecord) -> None:
         """Write a finished training and its curve in one transaction."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO trainings VALUES (?, ?, ?, ?, ?, ?)",
                 (
@@ -250,13 +250,27 @@ class Store:
                 [(context, record.canonical, *astuple(epoch)) for epoch in record.curve],
             )
 
-    # -- the file
+    # -- tables of other modules
 
-    def _context(self, table: str, context: ScoreContext | TrainingContext, *descriptive: str) -> int:
+    def add_tables(self, schema: str) -> None:
+        """Make the tables of a module's own results, written with IF NOT EXISTS, where they are absent."""
+        with self.transaction() as connection:
+            for statement in schema.split(";"):
+                connection.execute(statement)
+
+    def has_table(self, name: str) -> bool:
+        """Whether results of this kind were ever written."""
+        return bool(self.rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", name))
+
+    def context(self, table: str, context: Any, *descriptive: str) -> int:
+        """Number of a context (a dataclass, a field a column) in its table, made if new.
+
+        `descriptive` fields are for people: contexts that differ in nothing else are the same.
+        """
         columns = [field.name for field in fields(context)]
         key = [name for name in columns if name not in descriptive]
         where = " AND ".join(f"{name} = ?" for name in key)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
                 astuple(context),
@@ -266,16 +280,19 @@ class Store:
             ).fetchone()
         return int(found[0])
 
-    def _insert_all(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        with self._transaction() as connection:
+    def insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Run a statement for every row, in one transaction."""
+        with self.transaction() as connection:
             connection.executemany(statement, rows)
 
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
         with self._explained():
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
-    def _transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
+        """The connection within a transaction, which is undone if the block raises."""
         with self._explained():
             self._connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             try:
@@ -286,9 +303,11 @@ class Store:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    # -- the file
+
     def _check_or_make_schema(self, create: bool) -> None:
         # In one transaction: another command may be making the same file.
-        with self._transaction(write=create) as connection:
+        with self.transaction(write=create) as connection:
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if application == 0 and tables == 0 and create:

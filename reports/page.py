@@ -1,22 +1,17 @@
 """A report as one self-contained HTML page, with its pictures as PNG files beside it."""
 
-import base64
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
-from xml.sax.saxutils import quoteattr
 
+from reports.html import Head, facts, fill_page, image, note, section, table, write_files
 from reports.plots import Scatter, scatter, short_number, throughput
 from reports.statistics import Agreement, Floats
 from reports.tables import COLUMNS
-from spaces.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -87,30 +82,9 @@ def write_report(report: Report, folder: Path) -> Path:
         )
         sections.append(_cost_section(report.cost, pictures["throughput.png"]))
     sections += [_unscored_section(report.unscored), _provenance_section(report.provenance)]
-    template = Template(resources.files("reports").joinpath("page.html").read_text(encoding="utf-8"))
-    page = template.substitute(
-        title=escape(report.title),
-        summary=escape(report.summary),
-        sections="\n".join(sections),
-        points=_points(report.rankings, scatters),
-    )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in {**pictures, "index.html": page.encode()}.items():
-            _replace(folder / name, content)
-    except OSError as error:
-        raise InputError(f"cannot write the report to {folder}: {error.strerror}") from error
+    page = fill_page(report.title, report.summary, sections, _points(report.rankings, scatters))
+    write_files(folder, {**pictures, "index.html": page.encode()})
     return folder / "index.html"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that no reader ever sees half of it and a failure leaves nothing behind."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _file_names(rankings: Iterable[Ranking]) -> list[str]:
@@ -156,8 +130,8 @@ def _agreement_section(rankings: Iterable[Ranking]) -> str:
     """The table of agreements, with the columns of the other tables."""
     heads = [Head(column.head, column.help, column.is_text) for column in COLUMNS]
     rows = [[column.text(ranking.agreement) for column in COLUMNS] for ranking in rankings]
-    note = "In brackets the 95 % bootstrap interval. Correlations keep their sign: below 0 is worse than chance."
-    return _section("How well each ranking agrees with trained accuracy", _table(heads, rows), _note(note))
+    text = "In brackets the 95 % bootstrap interval. Correlations keep their sign: below 0 is worse than chance."
+    return section("How well each ranking agrees with trained accuracy", table(heads, rows), note(text))
 
 
 def _scatter_section(rankings: Sequence[Ranking], pictures: Mapping[str, bytes]) -> str:
@@ -166,12 +140,12 @@ def _scatter_section(rankings: Sequence[Ranking], pictures: Mapping[str, bytes])
     for number, (ranking, (name, png)) in enumerate(zip(rankings, pictures.items(), strict=True)):
         caption = f"{ranking.scorer} against {ranking.agreement.truth}"
         figures.append(
-            f'<figure><div class="frame" data-plot="{number}">{_image(png, caption)}'
+            f'<figure><div class="frame" data-plot="{number}">{image(png, caption)}'
             '<span class="ring" hidden></span><div class="tip" hidden></div></div>'
             f"<figcaption>{escape(caption)}. Also in {escape(name)}.</figcaption></figure>"
         )
-    note = "Point at a dot, or tap it, to see its architecture."
-    return _section("Score against accuracy", _note(note), f'<div class="plots">{"".join(figures)}</div>')
+    text = "Point at a dot, or tap it, to see its architecture."
+    return section("Score against accuracy", note(text), f'<div class="plots">{"".join(figures)}</div>')
 
 
 def _cost_section(cost: Sequence[Cost], png: bytes) -> str:
@@ -187,8 +161,8 @@ def _cost_section(cost: Sequence[Cost], png: bytes) -> str:
         (row.name, f"{row.architectures:,}", short_number(row.seconds), short_number(row.per_minute), row.note)
         for row in cost
     ]
-    picture = f'<figure><div class="frame">{_image(png, "Architectures a minute and wall clock")}</div></figure>'
-    return _section("What it cost", picture, _table(heads, rows))
+    picture = f'<figure><div class="frame">{image(png, "Architectures a minute and wall clock")}</div></figure>'
+    return section("What it cost", picture, table(heads, rows))
 
 
 def _unscored_section(unscored: Mapping[str, Mapping[str, int]]) -> str:
@@ -199,61 +173,10 @@ def _unscored_section(unscored: Mapping[str, Mapping[str, int]]) -> str:
         for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
     ]
     heads = [Head("Ranking", is_text=True), Head("Reason", is_text=True), Head("Architectures")]
-    content = _table(heads, rows) if rows else _note("Every architecture has a score.")
-    return _section("Architectures without a score", content)
+    content = table(heads, rows) if rows else note("Every architecture has a score.")
+    return section("Architectures without a score", content)
 
 
 def _provenance_section(provenance: Mapping[str, str]) -> str:
     """What is needed to get the same figures again."""
-    rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
-        for name, value in provenance.items()
-    )
-    return _section("How it was made", f'<div class="card"><table class="provenance">{rows}</table></div>')
-
-
-@dataclass(frozen=True)
-class Head:
-    """The head of a table column."""
-
-    name: str
-    help: str = ""
-    is_text: bool = False
-
-
-def _section(title: str, *content: str) -> str:
-    """A section of HTML parts."""
-    return "\n".join([f"<section><h2>{escape(title)}</h2>", *content, "</section>"])
-
-
-def _note(text: str) -> str:
-    """A quiet paragraph of plain text."""
-    return f'<p class="note">{escape(text)}</p>'
-
-
-def _image(png: bytes, description: str) -> str:
-    """A picture inside the page."""
-    return f'<img alt="{escape(description)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-
-
-def _table(heads: Sequence[Head], rows: Iterable[Sequence[str]]) -> str:
-    """A table of plain text that becomes a list of cards where the window is narrow."""
-    kinds = [' class="text"' if head.is_text else "" for head in heads]
-    head_cells = [
-        f'<th scope="col"{kind}{f" title={quoteattr(head.help)}" if head.help else ""}>{escape(head.name)}</th>'
-        for head, kind in zip(heads, kinds, strict=True)
-    ]
-    lines = [f'<div class="card"><table class="stacked"><thead><tr>{"".join(head_cells)}</tr></thead><tbody>']
-    for row in rows:
-        cells = [
-            f"<td{kind} data-head={quoteattr(head.name)}><span>{_cell(text)}</span></td>"
-            for head, kind, text in zip(heads, kinds, row, strict=True)
-        ]
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    lines.append("</tbody></table></div>")
-    return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    """Escaped text, an interval's brackets set apart."""
-    return re.sub(r"^(-?\d\.\d+) (\[.*\])$", r'\1 <span class="brackets">\2</span>', escape(text))
+    return section("How it was made", facts(provenance))

@@ -52,40 +52,40 @@ def scatter(scores: Floats, truth: Floats, *, scorer: str, truth_name: str, agre
     axis, so that the bulk stays readable; a score that spans decades gets a logarithmic axis.
     """
     drawn = np.isfinite(scores) & np.isfinite(truth)
-    figure = _figure(height=4.4)
+    figure = new_figure(height=4.4)
     axes = figure.add_axes((0.115, 0.13, 0.855, 0.725))
-    _calm(axes)
+    calm(axes)
     title = f"{scorer} on {agreement.n:,} architectures: Kendall {agreement.kendall}"
     below = f"Spearman {agreement.spearman}, Pearson {agreement.pearson}"
     if agreement.unscored:
         below += f"; {agreement.unscored:,} without a score have no point"
-    _fit(figure.text(0.02, 0.945, title, size=12, weight="bold", color=INK, parse_math=False))
-    _fit(figure.text(0.02, 0.898, below, size=8.5, color=QUIET))
+    fit(figure.text(0.02, 0.945, title, size=12, weight="bold", color=INK, parse_math=False))
+    fit(figure.text(0.02, 0.898, below, size=8.5, color=QUIET))
     if np.count_nonzero(drawn) > FEW:
         figure.text(0.97, 0.03, "darker: more architectures", size=7.5, color=QUIET, ha="right")
-    x_label = _label(scorer, scores[drawn], otherwise=COUNTS.get(scorer, f"{scorer} score"))
-    y_label = _label(truth_name, truth[drawn], otherwise=truth_name)
-    _fit(axes.set_xlabel(x_label, loc="left", parse_math=False))
-    _fit(axes.set_ylabel(y_label, parse_math=False))
+    x_label = axis_label(scorer, scores[drawn], otherwise=COUNTS.get(scorer, f"{scorer} score"))
+    y_label = axis_label(truth_name, truth[drawn], otherwise=truth_name)
+    fit(axes.set_xlabel(x_label, loc="left", parse_math=False))
+    fit(axes.set_ylabel(y_label, parse_math=False))
     x, y = np.full(len(scores), np.nan), np.full(len(scores), np.nan)
     if drawn.any():
         _scale(axes, "x", scores[drawn])
         _scale(axes, "y", truth[drawn])
         x[drawn], y[drawn] = _draw_points(axes, scores[drawn], truth[drawn])
     height = figure.get_figheight() * DOTS_PER_INCH
-    return Scatter(_png(figure), x.tolist(), (height - y).tolist())
+    return Scatter(png_bytes(figure), x.tolist(), (height - y).tolist())
 
 
 def throughput(names: Sequence[str], per_minute: Sequence[float], seconds: Sequence[float]) -> bytes:
     """Architectures a minute and wall-clock seconds of each named ranking, on logarithmic axes, as PNG."""
-    figure = _figure(height=0.75 + 0.28 * len(names))
+    figure = new_figure(height=0.75 + 0.28 * len(names))
     figure.set_layout_engine("constrained", wspace=0.08)
     panels = figure.subplots(1, 2, sharey=True)
     shown = [name if len(name) <= 36 else f"{name[:35]}…" for name in names]
     for axes, title, values in zip(
         panels, ("Architectures a minute", "Wall clock (seconds)"), (per_minute, seconds), strict=True
     ):
-        _calm(axes)
+        calm(axes)
         axes.grid(axis="y", visible=False)
         axes.set_title(title, loc="left", size=9.5, weight="bold", color=INK)
         positive = [value for value in values if value > 0] or [1.0]
@@ -109,7 +109,7 @@ def throughput(names: Sequence[str], per_minute: Sequence[float], seconds: Seque
                     size=8.5,
                     color=INK,
                 )
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def short_number(value: float) -> str:
@@ -119,14 +119,14 @@ def short_number(value: float) -> str:
     return f"{value:,.0f}" if 100 <= abs(value) < MILLION else f"{value:.3g}"
 
 
-def _figure(height: float) -> Figure:
+def new_figure(height: float) -> Figure:
     """An empty white figure, 6.4 inches wide."""
     figure = Figure(figsize=(6.4, height), dpi=DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _fit(text: Text) -> None:
+def fit(text: Text) -> None:
     """Make a line of text smaller where it would run out of the figure, to the right or, turned, upwards."""
     figure = cast(Figure, text.figure)
     extent = text.get_window_extent()
@@ -137,7 +137,7 @@ def _fit(text: Text) -> None:
     text.set_fontsize(float(text.get_fontsize()) * min(1, share))
 
 
-def _calm(axes: Axes) -> None:
+def calm(axes: Axes) -> None:
     """No box, a faint grid behind the points, quiet labels."""
     axes.set_axisbelow(True)
     axes.grid(color=LINE, linewidth=0.6)
@@ -148,7 +148,7 @@ def _calm(axes: Axes) -> None:
         axis.label.set(size=10, color=INK)
 
 
-def _label(column: str, values: Floats, otherwise: str) -> str:
+def axis_label(column: str, values: Floats, otherwise: str) -> str:
     """What an axis shows: columns such as ``test_cifar10_200ep`` are spelt out, with the unit they have here."""
     parts = PERCENT.fullmatch(column)
     if not parts or not len(values) or values.max() <= 1:
@@ -253,7 +253,7 @@ def _draw_points(axes: Axes, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return pixels[:, 0], pixels[:, 1]
 
 
-def _png(figure: Figure) -> bytes:
+def png_bytes(figure: Figure) -> bytes:
     """The figure as PNG at its own resolution, uncropped, so that pixel positions hold."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)

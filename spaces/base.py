@@ -15,6 +15,8 @@ from spaces.plan import Plan
 if TYPE_CHECKING:
     from torch import nn
 
+    from spaces.supernet import Relaxation, Supernet
+
 Counting = Literal["live", "all"]
 """Which ReLUs a scorer sees: those on a path from input to output, or every one as written."""
 
@@ -44,7 +46,7 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int) and value < 1:
+            if type(value) is int and value < 1:
                 raise InputError(f"{field.name} must be at least 1, not {value}")
 
 
@@ -114,6 +116,11 @@ class SearchSpace(ABC, Generic[ArchitectureT, ConfigT]):
         """Steps that compute every counted ReLU's input; None where the network itself must be run."""
         del architecture, config, counting
         return None
+
+    def supernet(self, config: ConfigT, relaxation: Relaxation, seed: int) -> Supernet[ArchitectureT]:
+        """All architectures at once, mixed by alphas. Raises `InputError` where the space has none."""
+        del config, relaxation, seed
+        raise InputError(f"space {self.name} has no supernet; a differentiable search needs one")
 
     def complexity(self, architecture: ArchitectureT, config: ConfigT) -> Complexity | None:
         """Parameters and operations of the network as written; None where the space has no rule."""

@@ -2,26 +2,153 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 
+from spaces.weights import draw_weight
 
-class ReLUConvBN(nn.Module):
-    """ReLU, convolution without bias, batch norm (NAS-Bench-201's nor_conv; DARTS's order too)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
+class NormalisedOperation(nn.Module, ABC):
+    """ReLU where `rectified`, a body without bias, batch norm: the shape of nearly every primitive.
+
+    A supernet runs the parts itself, so that the operations of an edge share one ReLU, and so that the weight
+    of an operation becomes the scale of its batch norm.
+    """
+
+    rectified = True
+
+    def __init__(self, out_channels: int, *, affine: bool = True) -> None:
         super().__init__()
-        self.relu = nn.ReLU()
-        self.convolution = nn.Conv2d(
-            in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=False
-        )
-        self.norm = nn.BatchNorm2d(out_channels)
+        if self.rectified:
+            self.relu = nn.ReLU()
+        self.norm = nn.BatchNorm2d(out_channels, affine=affine)
+
+    @abstractmethod
+    def body(self, x: Tensor) -> Tensor:
+        """[B, C_in, H, W], already rectified, to [B, C_out, H / stride, W / stride], not yet normalised."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C_in, H, W] to [B, C_out, H / stride, W / stride]."""
-        output: Tensor = self.norm(self.convolution(self.relu(x)))
+        output: Tensor = self.norm(self.body(self.relu(x) if self.rectified else x))
         return output
 
 
-def average_pool_3x3() -> nn.AvgPool2d:
-    """3x3 average pooling at stride 1; pixels of the padding are not counted (NAS-Bench-201)."""
-    return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+class ReLUConvBN(NormalisedOperation):
+    """ReLU, convolution without bias, batch norm (NAS-Bench-201's nor_conv; DARTS's order too)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, affine: bool = True
+    ) -> None:
+        super().__init__(out_channels, affine=affine)
+        self.convolution = nn.Conv2d(
+            in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=False
+        )
+
+    def body(self, x: Tensor) -> Tensor:
+        """The convolution."""
+        output: Tensor = self.convolution(x)
+        return output
+
+
+class DilatedConv(NormalisedOperation):
+    """ReLU, depthwise k x k convolution of dilation 2, pointwise convolution, batch norm (DARTS's dil_conv)."""
+
+    def __init__(self, channels: int, kernel: int, stride: int = 1, *, affine: bool = True) -> None:
+        super().__init__(channels, affine=affine)
+        self.depthwise = _depthwise(channels, kernel, stride, dilation=2)
+        self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def body(self, x: Tensor) -> Tensor:
+        """Depthwise, then pointwise."""
+        output: Tensor = self.pointwise(self.depthwise(x))
+        return output
+
+
+class SeparableConv(NormalisedOperation):
+    """Twice ReLU, depthwise k x k, pointwise, batch norm; only the first has the stride (DARTS's sep_conv)."""
+
+    def __init__(self, channels: int, kernel: int, stride: int = 1, *, affine: bool = True) -> None:
+        super().__init__(channels, affine=affine)
+        self.first_depthwise = _depthwise(channels, kernel, stride)
+        self.first_pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+        self.first_norm = nn.BatchNorm2d(channels, affine=affine)
+        self.second_relu = nn.ReLU()
+        self.second_depthwise = _depthwise(channels, kernel, 1)
+        self.second_pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def body(self, x: Tensor) -> Tensor:
+        """All up to the second batch norm."""
+        between = self.second_relu(self.first_norm(self.first_pointwise(self.first_depthwise(x))))
+        output: Tensor = self.second_pointwise(self.second_depthwise(between))
+        return output
+
+
+class FactorisedReduction(NormalisedOperation):
+    """ReLU, two 1x1 convolutions of stride 2 side by side, batch norm: a skip-connection that reduces.
+
+    The second reads one pixel further along both axes (DARTS, cnn/operations.py, FactorizedReduce); height,
+    width and `out_channels` must be even.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, affine: bool = True) -> None:
+        super().__init__(out_channels, affine=affine)
+        self.even = nn.Conv2d(in_channels, out_channels // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(in_channels, out_channels // 2, 1, stride=2, bias=False)
+
+    def body(self, x: Tensor) -> Tensor:
+        """Both halves, even pixels first."""
+        return torch.cat((self.even(x), self.odd(x[:, :, 1:, 1:])), 1)
+
+
+class NormalisedPool(NormalisedOperation):
+    """Pooling, then batch norm: what a supernet has in place of a pool (DARTS, cnn/model_search.py)."""
+
+    rectified = False
+
+    def __init__(self, pool: nn.Module, channels: int, *, affine: bool = False) -> None:
+        super().__init__(channels, affine=affine)
+        self.pool = pool
+
+    def body(self, x: Tensor) -> Tensor:
+        """The pool."""
+        output: Tensor = self.pool(x)
+        return output
+
+
+def average_pool_3x3(stride: int = 1) -> nn.AvgPool2d:
+    """3x3 average pooling; pixels of the padding are not counted (NAS-Bench-201, DARTS)."""
+    return nn.AvgPool2d(3, stride=stride, padding=1, count_include_pad=False)
+
+
+def max_pool_3x3(stride: int = 1) -> nn.MaxPool2d:
+    """3x3 maximum pooling (DARTS)."""
+    return nn.MaxPool2d(3, stride=stride, padding=1)
+
+
+def _depthwise(channels: int, kernel: int, stride: int, dilation: int = 1) -> nn.Conv2d:
+    """Convolution of each channel alone that keeps height and width at stride 1."""
+    padding = dilation * (kernel // 2)
+    return nn.Conv2d(
+        channels,
+        channels,
+        kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=channels,
+        bias=False,
+    )
+
+
+@torch.no_grad()
+def draw_weights(network: nn.Module, seed: int, named: Callable[[str], str] = str) -> None:
+    """Draw the weights of all convolutions and linear layers by (seed, name), where `named` may alter the name."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan_in = module.weight[0].numel()
+            for kind, parameter in module.named_parameters():
+                values = draw_weight(named(f"{name}.{kind}"), tuple(parameter.shape), fan_in, seed)
+                parameter.copy_(torch.from_numpy(values))

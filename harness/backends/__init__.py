@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from spaces.errors import InputError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-BACKENDS = ("auto", "native", "torch")
+BACKENDS = ("auto", "native", "triton", "torch")
 
 
 class Backend(Protocol):
@@ -32,15 +33,21 @@ def choose_backend(wanted: str, device: str, plans: Iterable[Plan | None]) -> tu
     """Name of the backend for these plans, and why it is not the native one.
 
     `auto` takes the native backend wherever it was compiled, the device is the CPU and it knows all steps of
-    the plans. A network without a plan (None) is run by torch.
+    the plans, else torch. The Triton backend serves on request alone, until it has been measured on a card.
 
     Raises:
-        InputError: unknown name, or native is wanted where it cannot serve.
+        InputError: unknown name, or one is wanted that cannot serve.
     """
     if wanted not in BACKENDS:
         raise InputError(f"unknown backend {wanted!r}; allowed: {', '.join(BACKENDS)}")
     if wanted == "torch":
         return "torch", None
+    plans = list(plans)
+    if wanted == "triton":
+        reason = _why_not_triton(device, plans)
+        if reason is not None:
+            raise InputError(f"--backend triton: {reason}")
+        return "triton", None
     reason = _why_not_native(device, plans)
     if reason is None:
         from harness.backends.native import NativeBackend
@@ -57,9 +64,21 @@ def load_backend(name: str, device: torch.device, seed: int) -> Backend:
         from harness.backends.torch_backend import TorchBackend
 
         return TorchBackend(device, seed)
+    if name == "triton":
+        from harness.backends.triton_backend import TritonBackend
+
+        return TritonBackend(device, seed)
     from harness.backends.native import NativeBackend
 
     return NativeBackend(device, seed)
+
+
+def _why_not_triton(device: str, plans: Sequence[Plan | None]) -> str | None:
+    if device != "cuda":
+        return f"the triton backend runs on cuda, not on {device}"
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    return "these networks have no plan" if None in plans else None
 
 
 def _why_not_native(device: str, plans: Iterable[Plan | None]) -> str | None:

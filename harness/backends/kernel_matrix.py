@@ -16,12 +16,14 @@ EXACT_FLOAT32_UNITS = 1 << 24
 class KernelMatrix:
     """K[i, j] = number of ReLU inputs whose sign is the same for images i and j, over all that were added.
 
-    Integers add up exactly in any order, so K does not depend on how the codes were cut into pieces.
+    Integers add up exactly in any order, so K does not depend on how the codes were cut into pieces. What is
+    counted on another device than the CPU stays there until `matrix`, so that nothing waits for it.
     """
 
     def __init__(self, batch_size: int) -> None:
         self.units = 0
         self._upper = np.zeros((batch_size, batch_size), np.int64)
+        self._elsewhere: Tensor | None = None
 
     def add(self, relu_input: Tensor, multiplicity: int = 1) -> None:
         """Count `multiplicity` ReLUs whose input is [B, ...]; active where it is above 0."""
@@ -31,16 +33,25 @@ class KernelMatrix:
         if codes.device.type == "cpu":
             add_equal_bits(_packed(codes), units, multiplicity, self._upper)
         else:
-            self._upper += multiplicity * np.triu(_equal_bits(codes))
+            self._add_elsewhere(multiplicity * _equal_bits(codes))
+
+    def add_distances(self, distances: Tensor, units: int, multiplicity: int) -> None:
+        """Count `multiplicity` x `units` ReLUs whose codes are `distances` apart, int64 [B, B]."""
+        self.units += multiplicity * units
+        self._add_elsewhere(multiplicity * (units - distances))
 
     def add_off(self, units: int) -> None:
         """Count ReLU inputs that are 0 for every image: all their bits are equal."""
         self.units += units
         self._upper += np.triu(np.full_like(self._upper, units))
 
+    def _add_elsewhere(self, equal: Tensor) -> None:
+        self._elsewhere = equal if self._elsewhere is None else self._elsewhere + equal
+
     def matrix(self) -> NDArray[np.int64]:
         """K, int64 [B, B], symmetric."""
-        return np.triu(self._upper, 1).T + self._upper
+        here = np.triu(self._upper, 1).T + self._upper
+        return here if self._elsewhere is None else here + self._elsewhere.cpu().numpy()
 
 
 def _rows(relu_input: Tensor) -> Tensor:
@@ -58,8 +69,11 @@ def _packed(codes: Tensor) -> NDArray[np.uint64]:
     return np.pad(packed, ((0, 0), (0, missing))).view(np.uint64) if missing else packed.view(np.uint64)
 
 
-def _equal_bits(codes: Tensor) -> NDArray[np.int64]:
-    """Number of equal codes of each pair of rows by matrix products, int64 [B, B]; for devices other than CPU."""
+def _equal_bits(codes: Tensor) -> Tensor:
+    """Number of equal codes of each pair of rows by matrix products, int64 [B, B]; for devices other than CPU.
+
+    Ones and zeros are exact in every format that a device may multiply in, and sums of them in float32.
+    """
     rows = codes.shape[0]
     total = torch.zeros(rows, rows, dtype=torch.int64, device=codes.device)
     for part in torch.split(codes, EXACT_FLOAT32_UNITS, dim=1):
@@ -67,5 +81,4 @@ def _equal_bits(codes: Tensor) -> NDArray[np.int64]:
         counts = active.sum(1)
         both = active @ active.T
         total += (part.shape[1] - counts[:, None] - counts[None, :] + 2 * both).long()
-    equal: NDArray[np.int64] = total.cpu().numpy()
-    return equal
+    return total

@@ -56,3 +56,26 @@ def channel_moments(values, mean, variance):  # type: ignore[no-untyped-def]
         average = totals[channel] / rows
         mean[channel] = average
         variance[channel] = max(squares[channel] / rows - average * average, 0.0)
+
+
+@_compiled
+def eliminate(matrix, smallest, pivots):  # type: ignore[no-untyped-def]
+    """Gaussian elimination of matrix float64 [B, B], which is overwritten, into pivots float64 [B].
+
+    Returns how many pivots were found before one that is at most `smallest`. Products and differences are
+    rounded one by one, as NumPy does.
+    """
+    size = len(matrix)
+    scaled = np.empty(size)
+    for step in range(size):
+        pivot = matrix[step, step]
+        if pivot <= smallest:
+            return step
+        pivots[step] = pivot
+        for column in range(step + 1, size):
+            scaled[column] = matrix[column, step] / pivot
+        for row in range(step + 1, size):
+            factor = matrix[row, step]
+            for column in range(step + 1, size):
+                matrix[row, column] -= factor * scaled[column]
+    return size

@@ -16,8 +16,8 @@ from typing import NoReturn
 
 import typer
 
-from harness.cli import bench, lists, results, scoring, training
-from spaces.errors import InputError
+from harness.cli import bench, leaderboard, lists, results, scoring, search, training
+from spaces.errors import InputError, Stopped
 
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 3
@@ -51,6 +51,9 @@ def _with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             print("tfnas: stopped; what was finished is kept, the same command continues", file=sys.stderr)
             sys.exit(EXIT_STOPPED)
+        except Stopped as error:
+            print(f"tfnas: stopped; {error}", file=sys.stderr)
+            sys.exit(EXIT_STOPPED)
         except BrokenPipeError:  # whoever read the output has gone: typer ends quietly
             raise
         except OSError as error:
@@ -73,9 +76,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "datasets": lists.list_datasets,
     "score": scoring.score,
     "train": training.train,
+    "search": search.search,
     "import": results.import_table,
     "correlate": results.correlate,
     "report": results.report,
+    "leaderboard": leaderboard.leaderboard,
     "bench": bench.bench,
     "export": results.export,
 }

@@ -63,12 +63,13 @@ def bench(
     from harness.truth import load_truth
     from reports.page import Cost
     from reports.tables import console_table
+    from spaces.registry import load_space
 
     table = None if truth == TRAINED else load_truth(Path(truth))
     if table is None and baseline:
         raise InputError("--baseline names a column of a truth table; give --truth FILE with it")
-    known = None if table is None else table_truth(table, column)
-    baselines = {} if table is None else {name: table_column(table, name) for name in baseline}
+    known = None if table is None else table_truth(table, column, load_space(space))
+    baselines = {} if table is None else {name: table_column(table, name, load_space(space)) for name in baseline}
     if table is None and dataset == "digits" and space == "nasbench201":
         channels = REDUCED_CHANNELS if channels is None else channels
         cells = REDUCED_CELLS if cells is None else cells

@@ -159,7 +159,7 @@ def compared(
     from harness.truth import load_truth
     from spaces.registry import load_space
 
-    load_space(space)
+    loaded = load_space(space)
     contexts = matching_contexts(store, space, scorers, dataset)
     if truth == TRAINED:
         if baselines:
@@ -169,8 +169,8 @@ def compared(
     return compare(
         store,
         contexts,
-        table_truth(table, column),
-        baselines={name: table_column(table, name) for name in baselines},
+        table_truth(table, column, loaded),
+        baselines={name: table_column(table, name, loaded) for name in baselines},
         drop_missing=drop_missing,
     )
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.backends.module import module_kernel
-from harness.scorers.base import Score, Scorer
+from harness.backends.popcount import eliminate
+from harness.scorers.base import Reads, Score, Scorer
 from spaces.base import Counting
 from spaces.plan import Plan
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from harness.backends import Backend
     from harness.datasets import Batch
 
@@ -28,9 +27,12 @@ class NASWOT(Scorer):
 
     name = "naswot"
     description = "log |det K| of the ReLU codes, ReLUs on a path from input to output"
-    counting: ClassVar[Counting] = "live"
+    source = "Mellor et al., ICML 2021: score_networks.py, scores.py"
+    cost = "one forward pass"
+    reads: ClassVar[Reads] = "plan"
+    counting: ClassVar[Counting | None] = "live"
 
-    def score(self, candidate: Plan | nn.Module, batch: Batch, backend: Backend) -> Score:
+    def score(self, candidate: Any, batch: Batch, backend: Backend) -> Score:
         """log |det K| on the batch's images, in training mode; the images lie on the backend's device."""
         if isinstance(candidate, Plan):
             return log_determinant(backend.kernel(candidate, batch.images))
@@ -45,25 +47,20 @@ class NASWOTPublished(NASWOT):
 
     name = "naswot-published"
     description = "log |det K| as the authors' program computes it, ReLUs on dead branches too"
-    counting: ClassVar[Counting] = "all"
+    counting: ClassVar[Counting | None] = "all"
 
 
 def log_determinant(kernel: NDArray[np.int64] | None) -> Score:
     """log |det K| of a symmetric integer kernel [B, B], or the reason why it has none.
 
     K is positive semidefinite, so its pivots say whether it is singular. The elimination is made of
-    elementwise operations in one order: the same bits whatever the threads and the linear algebra library.
+    single operations in one order: the same bits whatever the threads and the linear algebra library.
     """
     if kernel is None:
         return Score(None, NO_RELU)
     work = kernel.astype(np.float64)
     smallest = len(work) * np.finfo(np.float64).eps * work.max()
-    pivots = []
-    while len(work):
-        pivot = work[0, 0]
-        if pivot <= smallest:
-            return Score(None, SINGULAR)
-        pivots.append(pivot)
-        column = work[1:, 0]
-        work = work[1:, 1:] - np.multiply.outer(column, column / pivot)
+    pivots = np.empty(len(work))
+    if eliminate(work, smallest, pivots) < len(work):
+        return Score(None, SINGULAR)
     return Score(math.fsum(map(math.log, pivots)))

@@ -1,21 +1,32 @@
-"""The state of a training after its last epoch, in a file that is whole or not there."""
+"""The state of a training or a search after its last epoch, in a file that is whole or not there."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from harness.records import Epoch
 from spaces.errors import InputError
 
-STATE = ("belongs_to", "network", "optimiser", "curve")
+
+class Stateful(Protocol):
+    """A network or an optimiser."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it needs to go on."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
+        """Go on from there."""
+
+
+Row = tuple[Any, ...]
+"""An epoch: numbers, texts, and lists and dictionaries of them."""
 
 
 @dataclass(frozen=True)
@@ -23,22 +34,18 @@ class Checkpoint:
     """A file, and what the training in it must belong to: its architecture, recipe, seed, data and so on.
 
     The order of the data and its augmentation come from (seed, epoch) and the learning rate from the step, so
-    weights, momenta and the curve are the whole state.
+    weights, momenta and the epochs so far are the whole state. `work` names what was cut off.
     """
 
     path: Path
     belongs_to: Mapping[str, str | int]
+    work: str = "training"
 
-    def save(self, network: nn.Module, optimiser: torch.optim.Optimizer, curve: list[Epoch]) -> None:
+    def save(self, parts: Mapping[str, Stateful], curve: Sequence[Row]) -> None:
         """Replace the file in one step. Raises `InputError` if it cannot be written."""
         buffer = io.BytesIO()
-        values = (
-            dict(self.belongs_to),
-            network.state_dict(),
-            optimiser.state_dict(),
-            [astuple(epoch) for epoch in curve],
-        )
-        torch.save(dict(zip(STATE, values, strict=True)), buffer)
+        states = {name: part.state_dict() for name, part in parts.items()}
+        torch.save({"belongs_to": dict(self.belongs_to), **states, "curve": list(curve)}, buffer)
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
             with partial.open("wb") as file:
@@ -49,35 +56,37 @@ class Checkpoint:
         except OSError as error:
             raise InputError(f"checkpoint {self.path} cannot be written: {error.strerror}") from error
 
-    def load(self, network: nn.Module, optimiser: torch.optim.Optimizer) -> list[Epoch]:
-        """Put network and optimiser into the saved state; return the curve so far, empty if there is no file.
+    def load(self, parts: Mapping[str, Stateful]) -> list[Row]:
+        """Put the parts into the saved state; return the epochs so far, none if there is no file.
 
         Raises:
             InputError: the file is damaged, or of another training: then the first difference is named.
         """
         if not self.path.exists():
             return []
-        state = self._read()
+        state = self._read(("belongs_to", *parts, "curve"))
         self._compare("its {}", state["belongs_to"], self.belongs_to)
-        self._compare("the shape of its {}", _shapes(state["network"]), _shapes(network.state_dict()))
-        network.load_state_dict(state["network"])
-        optimiser.load_state_dict(state["optimiser"])
-        return [Epoch(*values) for values in state["curve"]]
+        for name, part in parts.items():
+            if isinstance(part, nn.Module):
+                self._compare("the shape of its {}", _shapes(state[name]), _shapes(part.state_dict()))
+            part.load_state_dict(state[name])
+        epochs: list[Row] = state["curve"]
+        return epochs
 
     def remove(self) -> None:
         """Delete the file, and what killed processes left of it."""
         for path in self.path.parent.glob(f"{self.path.name}*"):
             path.unlink(missing_ok=True)
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self, expected: tuple[str, ...]) -> dict[str, Any]:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            if tuple(state) != STATE:
-                raise ValueError("not what a training saves")
+            if tuple(state) != expected:
+                raise ValueError(f"not what a {self.work} saves")
         # A damaged archive fails in many ways, all of which mean the same.
         except Exception as error:
             raise InputError(
-                f"checkpoint {self.path} is damaged or not a checkpoint of a training; delete it to train anew"
+                f"checkpoint {self.path} is damaged or not a checkpoint of a {self.work}; delete it to begin anew"
             ) from error
         checked: dict[str, Any] = state
         return checked
@@ -86,7 +95,7 @@ class Checkpoint:
         for name in [*expected, *(name for name in saved if name not in expected)]:
             if saved.get(name) != expected.get(name):
                 raise InputError(
-                    f"checkpoint {self.path} belongs to another training: {what.format(name)} is "
+                    f"checkpoint {self.path} belongs to another {self.work}: {what.format(name)} is "
                     f"{saved.get(name, 'absent')}, here {expected.get(name, 'absent')}"
                 )
 

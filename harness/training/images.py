@@ -72,20 +72,29 @@ class TrainingSetup:
     @property
     def steps_per_epoch(self) -> int:
         """Batches of an epoch."""
-        return len(self._starts())
+        return len(self._starts(len(self.training)))
 
-    def batches(self, generator: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch of (images, labels) as `DeviceImages.batch`; order and augmentation from the generator."""
-        order = generator.permutation(len(self.training))
-        for start in self._starts():
-            yield self.training.batch(
+    def batches(
+        self, generator: np.random.Generator, images: DeviceImages | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch of (images, labels) as `DeviceImages.batch`; order and augmentation from the generator.
+
+        It shows the training images, or others that are to be augmented like them.
+        """
+        shown = self.training if images is None else images
+        order = generator.permutation(len(shown))
+        for start in self._starts(len(shown)):
+            batch, labels = shown.batch(
                 order[start : start + self.recipe.batch_size],
                 lambda pixels: crop_and_flip(pixels, self.recipe.crop_padding, self.flip, generator),
             )
+            if self.recipe.cutout:
+                cut_out(batch, self.recipe.cutout, generator)
+            yield batch, labels
 
-    def _starts(self) -> range:
+    def _starts(self, count: int) -> range:
         # A last batch may be smaller, but batch norm cannot train on a last single image.
-        return range(0, len(self.training) - 1, self.recipe.batch_size)
+        return range(0, count - 1, self.recipe.batch_size)
 
 
 def prepare_training(dataset: Dataset, recipe: Recipe, seed: int, device: torch.device) -> TrainingSetup:
@@ -156,3 +165,17 @@ def crop_and_flip(pixels: Tensor, padding: int, flip: bool, generator: np.random
         return cropped
     mirrored = torch.from_numpy(generator.integers(2, size=count) == 1).to(pixels.device)
     return torch.where(mirrored[:, None, None, None], cropped.flip(3), cropped)
+
+
+def cut_out(images: Tensor, side: int, generator: np.random.Generator) -> None:
+    """Set a square of `side` pixels in each normalised image [B, C, H, W] to 0, the mean colour, in place.
+
+    Its centre is any pixel, so the square may stick out (DeVries and Taylor, 2017; DARTS, cnn/utils.py).
+    """
+    count, _, height, width = images.shape
+    inside = [
+        torch.from_numpy(np.abs(np.arange(length) + 0.5 - generator.integers(length, size=(count, 1))) < side / 2)
+        for length in (height, width)
+    ]
+    rows, columns = (part.to(images.device) for part in inside)
+    images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 
+from harness.training.schedules import check_schedule, epoch_rates
 from spaces.errors import InputError
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with momentum; the learning rate falls to 0 along a half cosine that moves at every step.
+    """SGD with momentum; the learning rate goes from `learning_rate` to `final_learning_rate` by `schedule`.
 
     Training images are shifted by up to `crop_padding` pixels, black coming in at the border, and mirrored
-    with probability 1/2 if `flip` and the data set allow it. The fraction `validation_fraction` of the
-    training split is held out for validation; of the rest at most `train_images` are trained on (None: all).
+    with probability 1/2 if `flip` and the data set allow it; then a square of `cutout` pixels a side, which may
+    stick out, is grey in each (DeVries and Taylor, 2017). The fraction `validation_fraction` of the training
+    split is held out for validation; of the rest at most `train_images` are trained on (None: all).
+
+    `clip` bounds the norm of the gradient (None: no bound). The loss of a network's auxiliary heads counts
+    `auxiliary` times, `label_smoothing` is the share of every target spread over all classes, and `mixup` is
+    the parameter of the Beta distribution by which pairs of images are blended (Zhang et al., 2018; 0: none).
+    `drop_path` is the probability, reached linearly by the epoch, of dropping a path of a network that has
+    an attribute `drop_path` for it.
 
     Raises:
         InputError: a value out of its range.
@@ -32,6 +40,14 @@ class Recipe:
     flip: bool
     validation_fraction: float
     train_images: int | None
+    final_learning_rate: float = 0.0
+    schedule: str = "cosine"
+    clip: float | None = None
+    cutout: int = 0
+    auxiliary: float = 0.0
+    drop_path: float = 0.0
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
@@ -49,10 +65,41 @@ class Recipe:
         )
         if self.train_images is not None:
             _require(self.train_images >= 2, "train_images", self.train_images, "at least 2")
+        _require(
+            0 <= self.final_learning_rate <= self.learning_rate,
+            "final_learning_rate",
+            self.final_learning_rate,
+            f"from 0 to learning_rate {self.learning_rate}",
+        )
+        check_schedule(self.schedule)
+        if self.clip is not None:
+            _require(0 < self.clip < math.inf, "clip", self.clip, "above 0")
+        _require(self.cutout >= 0, "cutout", self.cutout, "at least 0")
+        _require(0 <= self.auxiliary < math.inf, "auxiliary", self.auxiliary, "at least 0")
+        _require(0 <= self.drop_path < 1, "drop_path", self.drop_path, "at least 0 and below 1")
+        _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "at least 0 and below 1")
+        _require(0 <= self.mixup < math.inf, "mixup", self.mixup, "at least 0")
+
+    def rates(self, epoch: int, steps: int) -> list[float]:
+        """Learning rate of each of the steps of an epoch; epochs count from 1."""
+        return epoch_rates(
+            self.schedule,
+            epoch=epoch,
+            epochs=self.epochs,
+            steps=steps,
+            largest=self.learning_rate,
+            smallest=self.final_learning_rate,
+        )
 
     def text(self) -> str:
-        """One text per recipe: its JSON, keys sorted."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """One text per recipe: its JSON, keys sorted, without what a recipe need not say and does not."""
+        return json.dumps(
+            {name: value for name, value in asdict(self).items() if self._says(name)}, sort_keys=True
+        )
+
+    def _says(self, name: str) -> bool:
+        (default,) = (field.default for field in fields(self) if field.name == name)
+        return default is MISSING or getattr(self, name) != default
 
 
 def _require(holds: bool, field: str, value: float, allowed: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spaces.base import Complexity, Counting, SearchSpace
+from spaces.errors import InputError
 from spaces.nasbench201.cell import EDGES, OPERATIONS, Cell, official_order, parse_cell
 from spaces.nasbench201.config import NASBench201Config
 from spaces.nasbench201.graph import representatives
@@ -15,6 +16,8 @@ from spaces.plan import Plan
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from spaces.supernet import Relaxation, Supernet
 
 __all__ = ["Cell", "NASBench201", "NASBench201Config"]
 
@@ -65,6 +68,14 @@ class NASBench201(SearchSpace[Cell, NASBench201Config]):
         from spaces.nasbench201.network import NASBench201Network
 
         return NASBench201Network(architecture, config, seed)
+
+    def supernet(self, config: NASBench201Config, relaxation: Relaxation, seed: int) -> Supernet[Cell]:
+        """All cells at once, mixed by alphas. Raises `InputError` if `partial` does not divide the channels."""
+        from spaces.nasbench201.supernet import NASBench201Supernet
+
+        if config.channels % relaxation.partial:
+            raise InputError(f"channels must be a multiple of partial {relaxation.partial}, not {config.channels}")
+        return NASBench201Supernet(config, relaxation, seed)
 
     def complexity(self, architecture: Cell, config: NASBench201Config) -> Complexity:
         """Parameters and operations by the benchmark's rule, dead edges counted."""

@@ -16,14 +16,15 @@ from torch.nn import functional as F
 
 from spaces.nasbench201.cell import KERNELS, NONE, OUTPUT_NODE, POOL, Cell, edge_name, edges_into
 from spaces.nasbench201.config import NASBench201Config
-from spaces.operations import ReLUConvBN, average_pool_3x3
-from spaces.weights import draw_weight
+from spaces.operations import ReLUConvBN, average_pool_3x3, draw_weights
 
 
-def make_operation(operation: str, channels: int) -> nn.Module:
-    """Module of one operation at stride 1; `none` has no module."""
+def make_operation(operation: str, channels: int, *, affine: bool = True) -> nn.Module | None:
+    """Module of one operation at stride 1, its batch norm with scale and shift if `affine`; None for `none`."""
+    if operation == NONE:
+        return None
     if operation in KERNELS:
-        return ReLUConvBN(channels, channels, KERNELS[operation])
+        return ReLUConvBN(channels, channels, KERNELS[operation], affine=affine)
     return average_pool_3x3() if operation == POOL else nn.Identity()
 
 
@@ -34,9 +35,9 @@ class CellNetwork(nn.Module):
         super().__init__()
         self.edges = nn.ModuleDict(
             {
-                f"{edge_name(edge)}-{operation}": make_operation(operation, channels)
+                f"{edge_name(edge)}-{operation}": module
                 for edge, operation in enumerate(cell.operations)
-                if operation != NONE
+                if (module := make_operation(operation, channels))
             }
         )
         self.operations = cell.operations
@@ -84,7 +85,7 @@ class NASBench201Network(nn.Module):
         self.relu = nn.ReLU()
         self.classifier = nn.Linear(widths[-1], config.classes)
         self.cells_per_stage = config.cells
-        self._draw_weights(seed)
+        draw_weights(self, seed)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, C, H, W] to logits [B, classes]."""
@@ -96,12 +97,3 @@ class NASBench201Network(nn.Module):
             x = cell(x)
         logits: Tensor = self.classifier(self.relu(self.norm(x)).mean((2, 3)))
         return logits
-
-    @torch.no_grad()
-    def _draw_weights(self, seed: int) -> None:
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                fan_in = module.weight[0].numel()
-                for kind, parameter in module.named_parameters():
-                    values = draw_weight(f"{name}.{kind}", tuple(parameter.shape), fan_in, seed)
-                    parameter.copy_(torch.from_numpy(values))

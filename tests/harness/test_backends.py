@@ -22,5 +22,5 @@ def test_native_that_cannot_serve_is_refused_by_reason():
 
 
 def test_unknown_backend_lists_the_allowed_ones():
-    with pytest.raises(InputError, match="unknown backend 'jax'; allowed: auto, native, torch"):
+    with pytest.raises(InputError, match="unknown backend 'jax'; allowed: auto, native, triton, torch"):
         choose_backend("jax", "cpu", [])

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from harness.datasets import draw_batch, load_dataset
-from harness.engine import ScoringJob, check_memory, score_architectures
+from harness.engine import ScoringJob, check_memory, families, score_architectures, score_together, some_plans
 from harness.progress import NullProgress
 from harness.store import Store
 from spaces.base import Architecture
 from spaces.errors import InputError
 from spaces.nasbench201 import NASBench201, NASBench201Config
+from spaces.plan import peak_floats
 from spaces.registry import load_space
 
 SPACE = NASBench201()
@@ -160,6 +161,96 @@ def test_the_summary_accounts_for_everything_asked_for(job: ScoringJob, tmp_path
     assert summary.unscored["no counted ReLU"] == 2
     assert progress.done == len(asked)
     assert summary.per_minute == pytest.approx(60 * summary.computed / summary.seconds)
+
+
+# -- several scorers by one pass
+
+
+def scored_together(
+    jobs: Sequence[ScoringJob], path: Path, processes: int = 1, chunk: int = 8
+) -> list[dict[str, float | None]]:
+    """Value by architecture of each job."""
+    with Store(path) as store:
+        score_together(jobs, CELLS, store, NullProgress(), processes=processes, chunk=chunk)
+        found = [store.asked_scores(store.score_context(job.context())) for job in jobs]
+    return [{architecture: record.value for architecture, record in each} for each in found]
+
+
+@pytest.fixture(scope="module")
+def family(job: ScoringJob) -> list[ScoringJob]:
+    return [replace(job, scorer=name) for name in ("snip", "grad_norm", "fisher")]
+
+
+def test_jobs_are_grouped_by_the_pass_that_serves_them(job: ScoringJob) -> None:
+    names = ("snip", "naswot", "jacov", "fisher", "naswot-published", "epe_nas")
+    groups = families([replace(job, scorer=name) for name in names])
+    found = [[member.scorer for member in group] for group in groups]
+    assert found == [["snip", "fisher"], ["naswot"], ["jacov", "epe_nas"], ["naswot-published"]]
+
+
+def test_only_jobs_on_the_same_batch_share_a_pass(job: ScoringJob) -> None:
+    other = draw_batch(load_dataset("digits", image_size=8), 16, 1)
+    assert len(families([replace(job, scorer="snip"), replace(job, scorer="fisher", batch=other)])) == 2
+
+
+def test_one_pass_gives_every_scorer_the_bits_that_it_has_alone(family: list[ScoringJob], tmp_path: Path) -> None:
+    alone = [scored(member, CELLS, tmp_path / "alone.sqlite") for member in family]
+    assert all(value is not None for values in alone for value in values.values())
+    assert scored_together(family, tmp_path / "together.sqlite") == alone
+    assert scored_together(family[::-1], tmp_path / "workers.sqlite", processes=2, chunk=1) == alone[::-1]
+
+
+def test_what_one_member_has_is_not_computed_again_for_the_others(
+    family: list[ScoringJob], tmp_path: Path
+) -> None:
+    with Store(tmp_path / "s.sqlite") as store:
+        first = score_architectures(family[0], CELLS[:3], store, NullProgress(), processes=1)
+        summaries = score_together(family, CELLS, store, NullProgress(), processes=1)
+        again = score_together(family, CELLS, store, NullProgress(), processes=1)
+    assert [summary.cached for summary in summaries] == [first.computed, 0, 0]
+    assert [summary.computed for summary in again] == [0, 0, 0]
+
+
+def test_an_interrupt_of_a_family_keeps_what_is_done_of_each(family: list[ScoringJob], tmp_path: Path) -> None:
+    with Store(tmp_path / "s.sqlite") as store:
+        stopped = score_together(family, CELLS, store, Recorder(stop_at=4), processes=1, chunk=2)
+        assert all(summary.interrupted and summary.computed == 4 for summary in stopped)
+    resumed = scored_together(family, tmp_path / "s.sqlite")
+    assert resumed == scored_together(family, tmp_path / "at once.sqlite")
+
+
+def test_labels_are_part_of_the_key_of_scores_that_read_them(job: ScoringJob) -> None:
+    relabelled = replace(job, batch=replace(job.batch, labels=job.batch.labels.roll(1)))
+    assert replace(job, scorer="snip").context() != replace(relabelled, scorer="snip").context()
+    assert replace(job, scorer="synflow").context() == replace(relabelled, scorer="synflow").context()
+
+
+def test_a_scorer_of_the_network_as_written_gives_equal_cells_their_own_scores(
+    job: ScoringJob, tmp_path: Path
+) -> None:
+    dead_branch = SPACE.parse("|nor_conv_1x1~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|")
+    both = [THE_SAME_CONVOLUTION, dead_branch]
+    assert len(set(scored(job, both, tmp_path / "s.sqlite").values())) == 1
+    params = scored(replace(job, scorer="params"), both, tmp_path / "s.sqlite")
+    assert params == {str(cell): float(SPACE.complexity(cell, job.config).params) for cell in both}
+    assert len(set(params.values())) == 2
+
+
+def test_what_does_not_read_plans_is_not_weighed_by_them(job: ScoringJob) -> None:
+    texts = [str(cell) for cell in CELLS]
+    assert some_plans(SPACE, job.config, "snip", texts) == [None]
+    assert None not in some_plans(SPACE, job.config, "naswot", texts)
+
+
+def test_a_backward_pass_is_known_to_need_more_memory_than_a_forward_pass(
+    job: ScoringJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = [SPACE.plan(cell, job.config, "live") for cell in CELLS]
+    forward = 4 * 16 * max(map(peak_floats, plans))
+    monkeypatch.setattr("harness.engine.available_memory", lambda: forward)
+    check_memory(job, CELLS)
+    with pytest.raises(InputError, match="--batch-size 16 needs about"):
+        check_memory(replace(job, scorer="snip"), CELLS)
 
 
 # -- reasons and refusals

@@ -190,3 +190,9 @@ def test_running_out_of_memory_is_not_a_reason_but_an_error():
 def test_score_network_refuses_a_batch_that_cannot_have_a_score(images, message):
     with pytest.raises(InputError, match=message):
         harness.score_network(Net(nn.ReLU()), images)
+
+
+def test_views_that_need_the_usual_order_of_memory_are_scored_too():
+    viewed = seeded(lambda: Net(Body(lambda x: F.relu(x).view(len(x), -1))))
+    reshaped = seeded(lambda: Net(Body(lambda x: F.relu(x).reshape(len(x), -1))))
+    assert (module_kernel(viewed, IMAGES) == module_kernel(reshaped, IMAGES)).all()

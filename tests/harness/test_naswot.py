@@ -142,5 +142,5 @@ def test_fewer_units_than_images_make_the_kernel_singular():
 
 
 def test_unknown_scorer_lists_what_exists():
-    with pytest.raises(InputError, match=r"unknown scorer 'nwot'; allowed: naswot, naswot-published"):
+    with pytest.raises(InputError, match=r"unknown scorer 'nwot'; allowed: az_expressivity, "):
         load_scorer("nwot")

@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from harness.backends.torch_backend import TorchBackend, batch_norm
+from harness.backends.kernel_matrix import KernelMatrix
+from harness.backends.popcount import eliminate
+from harness.backends.torch_backend import TorchBackend, batch_norm, exact_float32
 from spaces.nasbench201 import NASBench201, NASBench201Config
 from spaces.plan import (
     IMAGES,
@@ -98,6 +100,68 @@ def test_kernel_has_the_same_bits_with_any_number_of_threads_and_whatever_ran_be
         torch.set_num_threads(threads)
     for one, other in zip(first, again, strict=True):
         assert (one is None and other is None) or (one == other).all()
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch before 2.9 has only the old switches")
+@pytest.mark.parametrize("switches", ["none", "old", "new"])
+def test_exact_float32_rules_out_tf32_and_leaves_the_settings_as_they_were(switches, monkeypatch):
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    if switches == "old":
+        monkeypatch.setattr(cudnn, "allow_tf32", True)
+    if switches == "new":
+        monkeypatch.setattr(torch.backends, "fp32_precision", "tf32")
+    monkeypatch.setattr(cudnn, "benchmark", True)
+
+    def settings():
+        return cudnn.conv.fp32_precision, matmul.fp32_precision, cudnn.deterministic, cudnn.benchmark
+
+    before = settings()
+    with exact_float32():
+        assert settings() == ("ieee", "ieee", True, False)
+    assert settings() == before
+
+
+def test_settings_come_back_when_the_run_fails():
+    before = torch.backends.cudnn.deterministic
+    with pytest.raises(ValueError), exact_float32():
+        raise ValueError
+    assert torch.backends.cudnn.deterministic == before
+
+
+def test_codes_counted_as_distances_are_those_counted_as_bits():
+    x = images()
+    bits, distances = KernelMatrix(len(x)), KernelMatrix(len(x))
+    bits.add(x, 3)
+    codes = (x > 0).flatten(1)
+    distances.add_distances((codes[:, None] != codes[None]).sum(-1), codes.shape[1], 3)
+    assert (bits.matrix() == distances.matrix()).all()
+    assert bits.units == distances.units
+
+
+def test_elimination_has_the_bits_of_one_written_with_arrays():
+    kernel = np.cov(np.random.default_rng(0).normal(size=(20, 90)))
+    work, expected = kernel.copy(), []
+    while len(work):
+        expected.append(work[0, 0])
+        work = work[1:, 1:] - np.multiply.outer(work[1:, 0], work[1:, 0] / work[0, 0])
+    pivots = np.empty(20)
+    assert eliminate(kernel.copy(), 0.0, pivots) == 20
+    assert pivots.tolist() == expected
+
+
+def test_elimination_stops_at_a_pivot_that_is_too_small():
+    equal_rows = np.array([[2.0, 1, 2], [1, 3, 1], [2, 1, 2]])
+    assert eliminate(equal_rows, 1e-12, np.empty(3)) == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_counts_what_the_cpu_counts():
+    space, config = NASBench201(), NASBench201Config(channels=16, cells=1)
+    x, cuda = images(32, 3, 32, 32), torch.device("cuda")
+    for cell in space.sample_distinct(4, np.random.default_rng(0)):
+        plan = space.plan(cell, config, "all")
+        here, there = TorchBackend(CPU, 0).kernel(plan, x), TorchBackend(cuda, 0).kernel(plan, x.to(cuda))
+        assert abs(here - there).max() < 1e-4 * here.max()
 
 
 def test_images_of_another_shape_are_refused():

@@ -1,0 +1,121 @@
+"""`tfnas search`: find one architecture of a space."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli import options
+from harness.cli.options import print_json, say
+from harness.cli.setting import load_setting
+from harness.search.base import METHODS, SearchJob, load_method
+
+Method = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")]
+Order = Annotated[int | None, typer.Option(help="1: alphas by the weights as they are; 2: after a virtual step.")]
+Epochs = Annotated[int | None, typer.Option(help="Epochs, instead of the method's.")]
+SearchBatch = Annotated[int | None, typer.Option("--batch-size", help="Images a step, instead of the method's.")]
+LearningRate = Annotated[float | None, typer.Option(help="First learning rate, instead of the method's.")]
+TrainImages = Annotated[int | None, typer.Option(help="Train the weights on at most so many images.")]
+Weighting = Annotated[str | None, typer.Option(help="How operations are mixed: softmax or max-w.")]
+Unshared = Annotated[bool, typer.Option("--unshared", help="Alphas of its own for every cell.")]
+WarmupEpochs = Annotated[int | None, typer.Option(help="Epochs in which the alphas rest.")]
+SkipLimit = Annotated[
+    int | None, typer.Option(help="Stop at so many skip-connections in the normal cell derived.")
+]
+StableEpochs = Annotated[
+    int | None, typer.Option(help="Stop when the learnable operations keep their ranking for so many epochs.")
+]
+PastStop = Annotated[bool, typer.Option("--past-stop", help="Run to the last epoch; the answer stays the stop's.")]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard into --out.")]
+Out = Annotated[Path, typer.Option(help="Folder of checkpoint, curves and the architecture found.")]
+
+DEFAULT_OUT = Path("tfnas-search")
+
+TRAINED_WITH = {
+    "nasbench201": ("--recipe", "nasbench201-200"),
+    "darts": ("--recipe", "darts-cifar", "--channels", "36", "--cells", "20"),
+}
+"""How the literature trains what is found in a space; elsewhere the default recipe serves."""
+
+
+def search(
+    method: Method = "darts",
+    space: options.Space = "nasbench201",
+    dataset: options.DatasetName = "digits",
+    data_dir: options.DataDir = options.DEFAULT_DATA,
+    download: options.Download = False,
+    image_size: options.ImageSize = None,
+    order: Order = None,
+    epochs: Epochs = None,
+    batch_size: SearchBatch = None,
+    learning_rate: LearningRate = None,
+    train_images: TrainImages = None,
+    weighting: Weighting = None,
+    unshared: Unshared = False,
+    warmup_epochs: WarmupEpochs = None,
+    skip_limit: SkipLimit = None,
+    stable_epochs: StableEpochs = None,
+    past_stop: PastStop = False,
+    tensorboard: TensorBoard = False,
+    channels: options.Channels = None,
+    cells: options.Cells = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    store: options.StorePath = options.DEFAULT_STORE,
+    out: Out = DEFAULT_OUT,
+    as_json: options.Json = False,
+) -> None:
+    """Search for an architecture. The same command again continues where it stopped."""
+    from harness.progress import progress_bar
+    from harness.store import Store
+
+    settings = {
+        "order": order,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "train_images": train_images,
+        "weighting": weighting,
+        "shared": False if unshared else None,
+        "warmup_epochs": warmup_epochs,
+        "skip_limit": skip_limit,
+        "stable_epochs": stable_epochs,
+        "past_stop": past_stop or None,
+        "tensorboard": tensorboard or None,
+    }
+    chosen = load_method(method, {name: value for name, value in settings.items() if value is not None})
+    setting = load_setting(
+        space,
+        dataset,
+        data_dir=data_dir,
+        download=download,
+        image_size=image_size,
+        device=device,
+        channels=channels,
+        cells=cells,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    say(f"search {method} with {chosen.recipe_text()}")
+    with Store(store) as opened, progress_bar(f"search {method}", chosen.steps) as progress:
+        job = SearchJob(setting.space, setting.config, setting.dataset, seed, setting.device, opened, out)
+        found = chosen.run(job, progress)
+    (out / f"{method}-{setting.space.name}-seed{seed}.txt").write_text(f"{found.architecture}\n")
+    training = training_command(setting.space.name, found.architecture, dataset, seed, store)
+    if as_json:
+        print_json({**asdict(found), "train": training, "store": str(store)})
+        return
+    print(f"architecture: {found.architecture}")
+    print(f"rule: {found.rule}, epoch {found.epoch}: {found.reason}")
+    print(f"seconds: {found.seconds:.1f}")
+    print(f"train it: {training}")
+
+
+def training_command(space: str, architecture: str, dataset: str, seed: int, store: Path) -> str:
+    """The command that trains what was found."""
+    parts: list[Any] = ["tfnas", "train", "--space", space, "--genotype", architecture, "--dataset", dataset]
+    parts += [*TRAINED_WITH.get(space, ()), "--seed", seed, "--store", store]
+    return shlex.join(map(str, parts))
