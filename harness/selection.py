@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,25 @@ from spaces.errors import InputError
 
 
 def select_architectures(
-    space: AnySpace, *, sample: int | None, everything: bool, architectures: Path | None, seed: int
+    space: AnySpace,
+    *,
+    sample: int | None,
+    everything: bool,
+    architectures: Path | None,
+    seed: int,
+    genotypes: Sequence[str] = (),
 ) -> list[Architecture]:
     """The architectures of one of `--sample N`, `--all` and `--architectures FILE` (`-` reads standard input).
 
-    A file holds one architecture a line; empty lines and lines that begin with `#` are passed over.
+    Or those whose texts are given as `genotypes`, where a command has `--genotype TEXT`. A file holds one
+    architecture a line; empty lines and lines that begin with `#` are passed over.
 
     Raises:
         InputError: none or several of the three are given, the file cannot be read, or a line does not parse.
     """
-    given = [sample is not None, everything, architectures is not None]
+    if genotypes and sample is None and not everything and architectures is None:
+        return [space.parse(text) for text in genotypes]
+    given = [sample is not None, everything, architectures is not None, bool(genotypes)]
     if sum(given) != 1:
         raise InputError("give exactly one of --sample N, --all and --architectures FILE")
     if sample is not None:

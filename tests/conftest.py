@@ -10,6 +10,8 @@ import torch
 
 # Last, so that tests meet the package as it was installed, with its compiled engine; only benchmarks are not.
 sys.path.append(str(Path(__file__).parents[1]))
+# Tests of reports start commands too, with the helpers of the command line's tests.
+sys.path.append(str(Path(__file__).parent / "harness"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import typer
 
-from harness.cli import bench, leaderboard, lists, results, scoring, search, training
+from harness.cli import bench, leaderboard, lists, results, scoring, search, study, training
 from spaces.errors import InputError, Stopped
 
 EXIT_BAD_INPUT = 2
@@ -80,6 +80,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "import": results.import_table,
     "correlate": results.correlate,
     "report": results.report,
+    "study": study.study,
     "leaderboard": leaderboard.leaderboard,
     "bench": bench.bench,
     "export": results.export,

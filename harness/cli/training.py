@@ -21,6 +21,7 @@ Recipe = Annotated[str, typer.Option(help="nasbench201-200, nasbench201-12 or sm
 Epochs = Annotated[int | None, typer.Option(help="Epochs, instead of the recipe's.")]
 TrainingBatch = Annotated[int | None, typer.Option("--batch-size", help="Images a step, instead of the recipe's.")]
 LearningRate = Annotated[float | None, typer.Option(help="First learning rate, instead of the recipe's.")]
+Genotypes = Annotated[list[str], typer.Option("--genotype", help="One architecture as text, repeatable.")]
 TrainImages = Annotated[int | None, typer.Option(help="Train on at most so many images.")]
 
 
@@ -39,6 +40,7 @@ def train(
     sample: options.Sample = None,
     everything: options.Everything = False,
     architectures: options.Architectures = None,
+    genotype: Genotypes = [],  # noqa: B006 - typer copies it
     channels: options.Channels = None,
     cells: options.Cells = None,
     device: options.Device = "auto",
@@ -66,7 +68,12 @@ def train(
         cells=cells,
     )
     chosen = select_architectures(
-        setting.space, sample=sample, everything=everything, architectures=architectures, seed=seed
+        setting.space,
+        sample=sample,
+        everything=everything,
+        architectures=architectures,
+        seed=seed,
+        genotypes=genotype,
     )
     job = TrainingJob(space, setting.config, chosen_recipe, seed, dataset, data_dir, image_size, setting.device)
     with Store(store) as opened:

@@ -1,0 +1,9 @@
+"""Where each study is, by name, in the order of the page: a new one is a line here."""
+
+from __future__ import annotations
+
+MODULES = {
+    "kernels": "reports.studies.kernels",
+    "scatter": "reports.studies.scatter",
+    "robustness": "reports.studies.robustness",
+}

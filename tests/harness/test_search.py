@@ -1,0 +1,291 @@
+"""Differentiable search: the gradients of the bilevel problem, the rules that stop it, and the command."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_cli import done, tfnas
+from torch import Tensor
+from torch.func import functional_call, grad, jvp
+from torch.nn import functional as F
+
+from harness.search.bilevel import first_order_gradient, hessian_vector_product, second_order_gradient
+from harness.search.methods import DARTS, PDARTS, RECIPES, configure
+from harness.search.records import SearchEpoch
+from harness.search.stopping import SkipCount, StableRanking, first_stop
+from spaces.errors import InputError
+from spaces.nasbench201 import NASBench201, NASBench201Config
+from spaces.supernet import Relaxation, Supernet, drop_running_statistics
+
+SMALL = ("--image-size", "8", "--channels", "4", "--cells", "1", "--train-images", "64", "--batch-size", "16")
+
+
+def supernet() -> Supernet[Any]:
+    """A small supernet in float64, with batch statistics as in a search."""
+    config = NASBench201Config(image_size=8, channels=4, cells=1)
+    network = NASBench201().supernet(config, Relaxation(), seed=0).double()
+    drop_running_statistics(network)
+    return network.train()
+
+
+def batch(seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(8, 3, 8, 8, dtype=torch.float64, generator=generator)
+    return images, torch.randint(10, (8,), generator=generator)
+
+
+class Problem:
+    """Losses of a supernet on a training and a validation batch, as functions of (alphas, weights) too."""
+
+    def __init__(self) -> None:
+        self.network = supernet()
+        self.alphas = self.network.alphas()
+        self.weights = self.network.weights()
+        names = {id(parameter): name for name, parameter in self.network.named_parameters()}
+        self._names = [[names[id(parameter)] for parameter in group] for group in (self.alphas, self.weights)]
+        self.batches = {"training": batch(1), "validation": batch(2)}
+
+    def loss(self, name: str) -> Tensor:
+        images, labels = self.batches[name]
+        return F.cross_entropy(self.network(images), labels)
+
+    def pure_loss(self, name: str, alphas: list[Tensor], weights: list[Tensor]) -> Tensor:
+        images, labels = self.batches[name]
+        values = dict(zip(self._names[0] + self._names[1], [*alphas, *weights], strict=True))
+        return F.cross_entropy(functional_call(self.network, values, (images,)), labels)
+
+    def exact_product(self, vector: list[Tensor]) -> list[Tensor]:
+        """Derivative along `vector` of the alphas' gradient, by forward-mode differentiation."""
+        alphas, weights = ([one.detach() for one in group] for group in (self.alphas, self.weights))
+
+        def gradient(*moved: Tensor) -> tuple[Tensor, ...]:
+            return tuple(grad(lambda these: self.pure_loss("training", these, list(moved)))(alphas))
+
+        return list(jvp(gradient, tuple(weights), tuple(vector))[1])
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    return Problem()
+
+
+@pytest.fixture
+def short_perturbation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published length crosses kinks of the ReLUs of a network as small as this one."""
+    monkeypatch.setattr("harness.search.bilevel.PERTURBATION", 1e-5)
+
+
+@pytest.mark.usefixtures("short_perturbation")
+def test_finite_differences_agree_with_the_exact_hessian_vector_product(problem: Problem) -> None:
+    vector = torch.autograd.grad(problem.loss("validation"), problem.weights)
+    found = hessian_vector_product(lambda: problem.loss("training"), problem.alphas, problem.weights, vector)
+    exact = problem.exact_product(list(vector))
+    for ours, theirs in zip(found, exact, strict=True):
+        assert torch.linalg.norm(ours - theirs) < 1e-6 * torch.linalg.norm(theirs)
+        assert torch.linalg.norm(theirs) > 0
+
+
+def test_first_order_gradient_is_that_of_the_validation_loss(problem: Problem) -> None:
+    found = first_order_gradient(lambda: problem.loss("validation"), problem.alphas)
+    problem.loss("validation").backward()
+    torch.testing.assert_close(found, [alpha.grad for alpha in problem.alphas])
+
+
+@pytest.mark.usefixtures("short_perturbation")
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_second_order_gradient_is_taken_after_the_step_that_sgd_would_make(momentum: float) -> None:
+    problem = Problem()
+    optimiser = torch.optim.SGD(problem.weights, lr=0.05, momentum=momentum, weight_decay=3e-4)
+    for _ in range(2):
+        optimiser.zero_grad()
+        problem.loss("training").backward()
+        optimiser.step()
+    before = [weight.detach().clone() for weight in problem.weights]
+    found = second_order_gradient(
+        lambda: problem.loss("training"), lambda: problem.loss("validation"), problem.alphas, optimiser
+    )
+    assert all(torch.equal(weight, kept) for weight, kept in zip(problem.weights, before, strict=True))
+
+    optimiser.zero_grad()
+    problem.loss("training").backward()
+    optimiser.step()
+    moved = torch.autograd.grad(problem.loss("validation"), [*problem.alphas, *problem.weights])
+    with torch.no_grad():
+        for weight, kept in zip(problem.weights, before, strict=True):
+            weight.copy_(kept)
+    count = len(problem.alphas)
+    product = problem.exact_product(list(moved[count:]))
+    for ours, direct, curvature in zip(found, moved[:count], product, strict=True):
+        expected = direct - 0.05 * curvature
+        assert torch.linalg.norm(ours - expected) < 1e-6 * torch.linalg.norm(expected)
+        assert torch.linalg.norm(ours - direct) > torch.linalg.norm(ours - expected)
+
+
+# -- rules
+
+
+def epoch(
+    number: int, skips: int = 0, order: tuple[float, ...] = (0.3, 0.2), searching: bool = True
+) -> SearchEpoch:
+    """An epoch whose two learnable operations have these alphas on its one edge."""
+    return SearchEpoch(
+        epoch=number,
+        architecture="",
+        skips=skips,
+        searching=searching,
+        operations=("skip_connect", "nor_conv_1x1", "nor_conv_3x3"),
+        learnable=("nor_conv_1x1", "nor_conv_3x3"),
+        alphas={"cell": [[0.9, *order]]},
+        learning_rate=0.1,
+        train_loss=1.0,
+        train_accuracy=50.0,
+        validation_loss=1.0,
+        validation_accuracy=50.0,
+        seconds=float(number),
+    )
+
+
+def test_criterion_1_stops_at_the_first_epoch_with_too_many_skips() -> None:
+    epochs = [epoch(1), epoch(2, skips=1), epoch(3, skips=2), epoch(4, skips=3)]
+    stop = first_stop([SkipCount(2)], epochs)
+    assert stop is not None
+    assert (stop.rule, stop.epoch) == ("criterion 1", 3)
+    assert stop.reason == "the derived normal cell has 2 skip-connections; the rule allows 1"
+    later = first_stop([SkipCount(3)], epochs)
+    assert later is not None
+    assert later.epoch == 4
+
+
+def test_criterion_star_counts_epochs_without_a_change_of_the_ranking() -> None:
+    epochs = [epoch(1, order=(0.1, 0.2)), *[epoch(number) for number in range(2, 15)]]
+    stop = first_stop([StableRanking(10)], epochs)
+    assert stop is not None
+    assert (stop.rule, stop.epoch) == ("criterion *", 12)
+    assert first_stop([StableRanking(10)], epochs[:11]) is None
+
+
+def test_values_may_change_while_the_ranking_holds() -> None:
+    epochs = [epoch(number, order=(0.3 + number, 0.2)) for number in range(1, 12)]
+    assert first_stop([StableRanking(10)], epochs) is not None
+
+
+def test_rules_are_not_asked_while_the_alphas_rest() -> None:
+    resting = [epoch(number, skips=3, searching=False) for number in range(1, 15)]
+    assert first_stop([SkipCount(2), StableRanking(10)], resting) is None
+
+
+# -- recipes
+
+
+def test_darts_has_the_settings_of_the_published_search() -> None:
+    weights = DARTS.weights
+    assert (weights.epochs, weights.batch_size, weights.learning_rate, weights.final_learning_rate) == (
+        50,
+        64,
+        0.025,
+        0.001,
+    )
+    assert (weights.momentum, weights.weight_decay, weights.clip, weights.validation_fraction) == (
+        0.9,
+        3e-4,
+        5.0,
+        0.5,
+    )
+    assert (DARTS.alpha_learning_rate, DARTS.alpha_betas, DARTS.alpha_weight_decay) == (3e-4, (0.5, 0.999), 1e-3)
+
+
+def test_every_recipe_has_a_text_of_its_own() -> None:
+    assert len({recipe.text() for recipe in RECIPES.values()}) == len(RECIPES)
+
+
+def test_skip_dropout_falls_from_epoch_to_epoch() -> None:
+    rates = [PDARTS.skip_dropout(number) for number in range(PDARTS.warmup_epochs + 1, 26)]
+    assert rates[0] == PDARTS.relaxation.skip_dropout
+    assert all(later < earlier for earlier, later in pairwise(rates))
+
+
+def test_settings_go_where_they_belong_and_unknown_ones_are_named() -> None:
+    changed = configure(DARTS, {"order": 2, "epochs": 3, "weighting": "max-w"})
+    assert (changed.order, changed.weights.epochs, changed.relaxation.weighting) == (2, 3, "max-w")
+    with pytest.raises(InputError, match="method darts has no setting --hidden-size"):
+        configure(DARTS, {"hidden_size": 3})
+    with pytest.raises(InputError, match="order of a search must be 1 or 2, not 3"):
+        replace(DARTS, order=3)
+
+
+# -- the command
+
+
+def search(folder: Path, *arguments: object) -> Any:
+    """What `tfnas search --json` prints for a small search."""
+    where = ("--store", folder / "s.sqlite", "--out", folder / "out", "--json")
+    return done("search", *SMALL, *where, *arguments).document
+
+
+def test_search_names_architecture_rule_epoch_reason_and_seconds(tmp_path: Path) -> None:
+    document = search(tmp_path, "--epochs", 2)
+    assert str(NASBench201().parse(document["architecture"])) == document["architecture"]
+    assert (document["rule"], document["epoch"]) == ("last epoch", 2)
+    assert document["reason"] == "all 2 epochs are done"
+    assert document["seconds"] > 0
+
+
+def test_the_same_search_again_finds_its_answer_in_the_store(tmp_path: Path) -> None:
+    first = search(tmp_path, "--epochs", 1, "--order", 2)
+    assert search(tmp_path, "--epochs", 1, "--order", 2) == first
+
+
+def test_a_stopped_search_says_which_rule_and_when(tmp_path: Path) -> None:
+    document = search(tmp_path, "--method", "darts+stable", "--stable-epochs", 1, "--epochs", 6)
+    assert document["rule"] in ("criterion *", "last epoch")
+    assert document["epoch"] <= 6
+    past = search(tmp_path, "--method", "darts+stable", "--stable-epochs", 1, "--epochs", 6, "--past-stop")
+    assert (past["architecture"], past["epoch"]) == (document["architecture"], document["epoch"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--method", "dart"), "tfnas: unknown method 'dart'; allowed: darts, "),
+        (("--order", 3), "tfnas: order of a search must be 1 or 2, not 3"),
+        (("--weighting", "hard"), "tfnas: unknown weighting 'hard'; allowed: softmax, max-w"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path: Path, arguments: tuple[object, ...], message: str) -> None:
+    small = ("--image-size", "8", "--batch-size", "16")
+    where = ("--store", tmp_path / "s.sqlite", "--out", tmp_path / "out")
+    outcome = tfnas("search", *small, *where, *arguments)
+    assert outcome.code == 2
+    (line,) = [line for line in outcome.err.splitlines() if not line.startswith("search ")]
+    assert line.startswith(message)
+
+
+def test_too_few_images_for_two_halves_are_named(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(256, size=(3, 3, 8, 8), dtype=np.uint8)
+    labels = np.arange(3)
+    np.savez(
+        tmp_path / "few.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels
+    )
+    where = ("--store", tmp_path / "s.sqlite", "--out", tmp_path / "out")
+    outcome = tfnas("search", "--dataset", f"npz:{tmp_path / 'few.npz'}", *where)
+    assert outcome.code == 2
+    assert "needs 2 to train on, 1 to validate and 1 to test" in outcome.err
+
+
+def test_a_loss_that_is_not_finite_stops_the_search_and_keeps_what_was_done(tmp_path: Path) -> None:
+    where = ("--store", tmp_path / "s.sqlite", "--out", tmp_path / "out")
+    outcome = tfnas("search", *SMALL, *where, "--epochs", 2, "--learning-rate", 1e30)
+    assert outcome.code == 3
+    assert "the loss is no longer finite in epoch" in outcome.err
+
+
+def test_what_is_printed_trains(tmp_path: Path) -> None:
+    found = search(tmp_path, "--epochs", 1)["architecture"]
+    small = ("--image-size", "8", "--channels", "4", "--cells", "1", "--train-images", "32", "--epochs", "1")
+    outcome = done("train", "--genotype", found, *small, "--store", tmp_path / "s.sqlite", "--json")
+    assert json.loads(outcome.out)["trained"] == 1
