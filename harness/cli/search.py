@@ -31,6 +31,16 @@ StableEpochs = Annotated[
 ]
 PastStop = Annotated[bool, typer.Option("--past-stop", help="Run to the last epoch; the answer stays the stop's.")]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard into --out.")]
+Fitness = Annotated[
+    str | None,
+    typer.Option(help="What evolution maximises: accuracy, a scorer, or SCORER+accuracy to train the best."),
+]
+Steps = Annotated[int | None, typer.Option(help="Architectures that evolution evaluates.")]
+Population = Annotated[int | None, typer.Option(help="First architectures of evolution, drawn at random.")]
+Workers = Annotated[int | None, typer.Option(help="Evaluations at a time.")]
+Engine = Annotated[str | None, typer.Option(help="Where evaluations run: local or ray.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster, or auto.")]
+Recipe = Annotated[str | None, typer.Option(help="Recipe that trains for the fitness accuracy.")]
 Out = Annotated[Path, typer.Option(help="Folder of checkpoint, curves and the architecture found.")]
 
 DEFAULT_OUT = Path("tfnas-search")
@@ -61,6 +71,13 @@ def search(
     stable_epochs: StableEpochs = None,
     past_stop: PastStop = False,
     tensorboard: TensorBoard = False,
+    fitness: Fitness = None,
+    steps: Steps = None,
+    population: Population = None,
+    workers: Workers = None,
+    engine: Engine = None,
+    address: Address = None,
+    recipe: Recipe = None,
     channels: options.Channels = None,
     cells: options.Cells = None,
     seed: options.Seed = 0,
@@ -86,6 +103,13 @@ def search(
         "stable_epochs": stable_epochs,
         "past_stop": past_stop or None,
         "tensorboard": tensorboard or None,
+        "fitness": fitness,
+        "steps": steps,
+        "population": population,
+        "workers": workers,
+        "engine": engine,
+        "address": address,
+        "recipe": recipe,
     }
     chosen = load_method(method, {name: value for name, value in settings.items() if value is not None})
     setting = load_setting(

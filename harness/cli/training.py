@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +15,9 @@ from harness.cli.setting import load_setting
 if TYPE_CHECKING:
     from harness.store import Store
     from harness.training.run import TrainingJob, TrainingSummary
-    from spaces.base import Architecture
+    from spaces.base import Architecture, NetworkConfig
 
-Recipe = Annotated[str, typer.Option(help="nasbench201-200, nasbench201-12 or small.")]
+Recipe = Annotated[str, typer.Option(help="nasbench201-200, nasbench201-12, darts-cifar or small.")]
 Epochs = Annotated[int | None, typer.Option(help="Epochs, instead of the recipe's.")]
 TrainingBatch = Annotated[int | None, typer.Option("--batch-size", help="Images a step, instead of the recipe's.")]
 LearningRate = Annotated[float | None, typer.Option(help="First learning rate, instead of the recipe's.")]
@@ -75,7 +75,8 @@ def train(
         seed=seed,
         genotypes=genotype,
     )
-    job = TrainingJob(space, setting.config, chosen_recipe, seed, dataset, data_dir, image_size, setting.device)
+    config = with_auxiliary_head(setting.config) if chosen_recipe.auxiliary else setting.config
+    job = TrainingJob(space, config, chosen_recipe, seed, dataset, data_dir, image_size, setting.device)
     with Store(store) as opened:
         summary = run_training(job, chosen, opened, processes=processes)
     if as_json:
@@ -84,6 +85,11 @@ def train(
         print(f"{describe(summary)}; in {store}")
     if summary.interrupted:
         raise KeyboardInterrupt
+
+
+def with_auxiliary_head(config: NetworkConfig) -> NetworkConfig:
+    """The config of networks that have the head a recipe weighs; others have none to train."""
+    return replace(config, **{"auxiliary": True}) if hasattr(config, "auxiliary") else config
 
 
 def run_training(

@@ -144,9 +144,30 @@ Spearman 0.46: bad cells show, close ones do not. With 1,000 images of 16x16 pix
 90 % and two seeds disagreed on their order.
 """
 
+DARTS_CIFAR = Recipe(
+    name="darts-cifar",
+    epochs=600,
+    batch_size=96,
+    learning_rate=0.025,
+    schedule="cosine-epochs",
+    momentum=0.9,
+    weight_decay=3e-4,
+    nesterov=False,
+    clip=5.0,
+    crop_padding=4,
+    flip=True,
+    cutout=16,
+    auxiliary=0.4,
+    drop_path=0.2,
+    validation_fraction=0.1,
+    train_images=None,
+)
+"""Liu et al., ICLR 2019, cnn/train.py, but for a tenth of the training images, which validates here."""
+
 DESCRIPTIONS = {
     NASBENCH201: "NAS-Bench-201's 200 epochs: SGD, Nesterov momentum, cosine, flip and crop, half validates",
     NASBENCH201_SHORT: "the same in 12 epochs, as the benchmark's short schedule",
+    DARTS_CIFAR: "DARTS's 600 epochs: cutout, auxiliary head, drop path; meant for 36 channels and 20 cells",
     SMALL: "6 epochs of at most 600 images: seconds a reduced network on one core",
 }
 

@@ -284,7 +284,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_evolution import search, TRAINED
 if __name__ == "__main__":
-    search(Path({path!r}), workers=2, **{{**TRAINED, "steps": 8, "train_images": 256, "epochs": 2}})
+    search(Path({path!r}), workers=2, **{{**TRAINED, "steps": 20, "train_images": 256, "epochs": 2}})
 """
 
 
@@ -328,7 +328,7 @@ def test_a_killed_worker_and_a_killed_controller_lose_nothing(tmp_path):
     kept = {row.step: row for row in individuals(path) if row.finished is not None}
     assert start(path).wait() == 0
     rows = individuals(path)
-    assert [row.step for row in rows] == list(range(8))
+    assert [row.step for row in rows] == list(range(20))
     assert all(row.fitness is not None for row in rows)
     assert {step: rows[step] for step in kept} == kept
 

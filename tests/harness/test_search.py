@@ -289,3 +289,26 @@ def test_what_is_printed_trains(tmp_path: Path) -> None:
     small = ("--image-size", "8", "--channels", "4", "--cells", "1", "--train-images", "32", "--epochs", "1")
     outcome = done("train", "--genotype", found, *small, "--store", tmp_path / "s.sqlite", "--json")
     assert json.loads(outcome.out)["trained"] == 1
+
+
+def test_evolution_by_a_score_names_its_fitness_and_continues(tmp_path: Path) -> None:
+    small = ("--image-size", "8", "--channels", "4", "--cells", "1", "--population", 4, "--steps", 8)
+    where = ("--store", tmp_path / "s.sqlite", "--out", tmp_path / "out", "--json")
+    document = done("search", "--method", "evolution", "--fitness", "naswot", *small, *where).document
+    assert document["evaluated"] <= 8
+    assert document["fitness"] > 0
+    again = done("search", "--method", "evolution", "--fitness", "naswot", *small, *where).document
+    assert (again["architecture"], again["evaluated"]) == (document["architecture"], 0)
+
+
+def test_the_darts_recipe_trains_a_genotype_with_its_auxiliary_head(tmp_path: Path, real_data: Path) -> None:
+    images = ("--dataset", f"npz:{real_data / 'cifar10_subset.npz'}", "--train-images", "8", "--batch-size", "4")
+    small = ("--epochs", "1", "--channels", "2", "--cells", "3", "--processes", "1")
+    store = ("--store", tmp_path / "s.sqlite", "--json")
+    document = done(
+        *("train", "--space", "darts", "--genotype", "DARTS_V2", "--recipe", "darts-cifar"),
+        *images,
+        *small,
+        *store,
+    ).document
+    assert document["trained"] == 1
