@@ -31,6 +31,7 @@ from harness.training.trainer import (
     seeded,
     set_learning_rate,
 )
+from harness.workers import one_thread
 from spaces.errors import InputError, Stopped
 from spaces.mixed import set_skip_dropout
 from spaces.supernet import AnySupernet, drop_running_statistics
@@ -71,7 +72,8 @@ class DifferentiableSearch(SearchMethod):
         """Search to the first stop, or past it to the last epoch; what the store holds is not searched again.
 
         After every epoch the checkpoint in the job's folder and the store are written, and on Ctrl-C or SIGTERM
-        after the step in flight; on CPU a search that was cut off ends with the bits of one that was not.
+        after the step in flight; on CPU a search that was cut off ends with the bits of one that was not, and one
+        thread works, since batch norm splits its sums by their number.
 
         Raises:
             InputError: data, supernet, store or checkpoint do not fit; a checkpoint of another search is named by
@@ -88,7 +90,11 @@ class DifferentiableSearch(SearchMethod):
         epochs = running.resume()
         table.add_epochs(number, epochs)
         progress.advance(len(epochs))
-        with deferred_interrupts() as interrupts, open_curves(self._curves, job.folder) as curves:
+        with (
+            one_thread(),
+            deferred_interrupts() as interrupts,
+            open_curves(self._curves, job.folder) as curves,
+        ):
             while not self._ended(epochs):
                 epochs.append(running.next_epoch(epochs, lambda: interrupts.asked))
                 table.add_epochs(number, epochs[-1:])

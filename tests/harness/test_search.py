@@ -14,10 +14,15 @@ from torch import Tensor
 from torch.func import functional_call, grad, jvp
 from torch.nn import functional as F
 
+from harness.datasets import load_dataset
+from harness.progress import NullProgress
+from harness.search.base import SearchJob, load_method
 from harness.search.bilevel import first_order_gradient, hessian_vector_product, second_order_gradient
 from harness.search.methods import DARTS, PDARTS, RECIPES, configure
 from harness.search.records import SearchEpoch
 from harness.search.stopping import SkipCount, StableRanking, first_stop
+from harness.search.table import SearchTable
+from harness.store import Store
 from spaces.errors import InputError
 from spaces.nasbench201 import NASBench201, NASBench201Config
 from spaces.supernet import Relaxation, Supernet, drop_running_statistics
@@ -238,6 +243,24 @@ def test_search_names_architecture_rule_epoch_reason_and_seconds(tmp_path: Path)
 def test_the_same_search_again_finds_its_answer_in_the_store(tmp_path: Path) -> None:
     first = search(tmp_path, "--epochs", 1, "--order", 2)
     assert search(tmp_path, "--epochs", 1, "--order", 2) == first
+
+
+def epochs_with(threads: int, folder: Path) -> list[SearchEpoch]:
+    """Epochs of a small search, begun with torch allowed so many threads."""
+    config = NASBench201Config(input_channels=1, image_size=8, channels=4, cells=1)
+    images = load_dataset("digits", image_size=8)
+    method = load_method("darts", {"epochs": 2, "train_images": 64, "batch_size": 32})
+    torch.set_num_threads(threads)
+    try:
+        with Store(folder / f"{threads}.sqlite") as store:
+            method.run(SearchJob(NASBench201(), config, images, 0, "cpu", store, folder), NullProgress())
+            return [replace(epoch, seconds=0.0) for epoch in SearchTable(store).epochs(1)]
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_the_bits_of_a_search_do_not_depend_on_threads(tmp_path: Path) -> None:
+    assert epochs_with(1, tmp_path) == epochs_with(2, tmp_path)
 
 
 def test_a_stopped_search_says_which_rule_and_when(tmp_path: Path) -> None:
