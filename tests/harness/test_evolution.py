@@ -284,12 +284,12 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_evolution import search, TRAINED
 if __name__ == "__main__":
-    search(Path({path!r}), workers=2, **{{**TRAINED, "steps": 20, "train_images": 256, "epochs": 2}})
+    search(Path({path!r}), workers=2, **{{**TRAINED, "steps": {steps}, "train_images": 256}})
 """
 
 
-def start(path):
-    script = SCRIPT.format(tests=str(Path(__file__).parent), path=str(path))
+def start(path, steps):
+    script = SCRIPT.format(tests=str(Path(__file__).parent), path=str(path), steps=steps)
     file = path.with_suffix(".py")
     file.write_text(script)
     return subprocess.Popen([sys.executable, str(file)])
@@ -318,17 +318,19 @@ def finished(path):
 
 def test_a_killed_worker_and_a_killed_controller_lose_nothing(tmp_path):
     path = tmp_path / "store"
-    controller = start(path)
+    controller = start(path, steps=100_000)
     wait_for(lambda: finished(path) >= 2)
     os.kill(children(controller.pid)[0], signal.SIGKILL)
     before = finished(path)
     wait_for(lambda: finished(path) >= before + 1)
     controller.kill()
     controller.wait()
-    kept = {row.step: row for row in individuals(path) if row.finished is not None}
-    assert start(path).wait() == 0
+    proposed = individuals(path)
+    kept = {row.step: row for row in proposed if row.finished is not None}
+    steps = len(proposed) + 2
+    assert start(path, steps).wait() == 0
     rows = individuals(path)
-    assert [row.step for row in rows] == list(range(20))
+    assert [row.step for row in rows] == list(range(steps))
     assert all(row.fitness is not None for row in rows)
     assert {step: rows[step] for step in kept} == kept
 
