@@ -78,9 +78,11 @@ class _SaliencyRecorder:
 
     def _watch(self, layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         del layer, inputs
+        # Its hook must not hold the output itself: autograd would keep both for ever.
+        activation = output.detach()
 
         def add(gradient: Tensor) -> None:
-            product = (output.detach() * gradient).movedim(self._channel_axis, 1)
+            product = (activation * gradient).movedim(self._channel_axis, 1)
             per_image = product.reshape(len(product), len(self.saliency), -1).sum(2)
             self.saliency += per_image.square().mean(0) / 2
 

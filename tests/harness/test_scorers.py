@@ -1,6 +1,8 @@
 """Every scorer against its definition written plainly, and on networks that are none of the usual."""
 
+import gc
 import math
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +81,19 @@ def test_the_network_is_left_as_it_was(name: str, batch: Batch) -> None:
     assert all(parameter.grad is None for parameter in module.parameters())
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
     assert score(name, module, batch) == first
+
+
+def test_no_feature_map_outlives_its_score(batch: Batch) -> None:
+    """Hooks and graphs that hold each other are out of the garbage collector's reach."""
+    maps: dict[str, list[weakref.ref[torch.Tensor]]] = {name: [] for name in ON_NETWORKS}
+    for name, seen in maps.items():
+        module = network()
+        for part in module.modules():
+            part.register_forward_hook(lambda _part, _inputs, output, seen=seen: seen.append(weakref.ref(output)))
+        score(name, module, batch)
+    gc.collect()
+    assert all(seen for name, seen in maps.items() if name != "l2_norm")
+    assert {name for name, seen in maps.items() if any(seen_map() is not None for seen_map in seen)} == set()
 
 
 @pytest.mark.parametrize("name", ON_NETWORKS)
