@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from harness.training.run import TrainingJob, TrainingSummary
     from spaces.base import Architecture, NetworkConfig
 
-Recipe = Annotated[str, typer.Option(help="nasbench201-200, nasbench201-12, darts-cifar or small.")]
+Recipe = Annotated[
+    str, typer.Option(help="nasbench201-200, nasbench201-12, darts-cifar, sharpdarts-cifar or small.")
+]
 Epochs = Annotated[int | None, typer.Option(help="Epochs, instead of the recipe's.")]
 TrainingBatch = Annotated[int | None, typer.Option("--batch-size", help="Images a step, instead of the recipe's.")]
 LearningRate = Annotated[float | None, typer.Option(help="First learning rate, instead of the recipe's.")]
+Schedule = Annotated[str | None, typer.Option(help="How the learning rate falls, instead of the recipe's.")]
+Power = Annotated[float | None, typer.Option(help="Power of the schedule cosine-power; 1 is the cosine.")]
 Genotypes = Annotated[list[str], typer.Option("--genotype", help="One architecture as text, repeatable.")]
 TrainImages = Annotated[int | None, typer.Option(help="Train on at most so many images.")]
 
@@ -36,6 +40,8 @@ def train(
     batch_size: TrainingBatch = None,
     learning_rate: LearningRate = None,
     train_images: TrainImages = None,
+    schedule: Schedule = None,
+    power: Power = None,
     seed: options.Seed = 0,
     sample: options.Sample = None,
     everything: options.Everything = False,
@@ -55,7 +61,13 @@ def train(
     from harness.training.run import TrainingJob
 
     chosen_recipe = load_recipe(
-        recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, train_images=train_images
+        recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        train_images=train_images,
+        schedule=schedule,
+        power=power,
     )
     setting = load_setting(
         space,

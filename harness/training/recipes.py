@@ -14,6 +14,8 @@ from spaces.errors import InputError
 class Recipe:
     """SGD with momentum; the learning rate goes from `learning_rate` to `final_learning_rate` by `schedule`.
 
+    The schedule cosine-power also has a `power` (1: plain cosine) and `warmup` epochs in which the rate rises.
+
     Training images are shifted by up to `crop_padding` pixels, black coming in at the border, and mirrored
     with probability 1/2 if `flip` and the data set allow it; then a square of `cutout` pixels a side, which may
     stick out, is grey in each (DeVries and Taylor, 2017). The fraction `validation_fraction` of the training
@@ -48,6 +50,8 @@ class Recipe:
     drop_path: float = 0.0
     label_smoothing: float = 0.0
     mixup: float = 0.0
+    power: float = 1.0
+    warmup: int = 0
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
@@ -71,7 +75,7 @@ class Recipe:
             self.final_learning_rate,
             f"from 0 to learning_rate {self.learning_rate}",
         )
-        check_schedule(self.schedule)
+        check_schedule(self.schedule, power=self.power, warmup=self.warmup)
         if self.clip is not None:
             _require(0 < self.clip < math.inf, "clip", self.clip, "above 0")
         _require(self.cutout >= 0, "cutout", self.cutout, "at least 0")
@@ -89,6 +93,8 @@ class Recipe:
             steps=steps,
             largest=self.learning_rate,
             smallest=self.final_learning_rate,
+            power=self.power,
+            warmup=self.warmup,
         )
 
     def text(self) -> str:
@@ -164,10 +170,22 @@ DARTS_CIFAR = Recipe(
 )
 """Liu et al., ICLR 2019, cnn/train.py, but for a tenth of the training images, which validates here."""
 
+SHARPDARTS_CIFAR = replace(
+    DARTS_CIFAR,
+    name="sharpdarts-cifar",
+    epochs=2000,
+    schedule="cosine-power",
+    power=2.0,
+    warmup=5,
+    final_learning_rate=1e-8,
+)
+"""Hundt et al., 2019, cnn/train.py by its defaults and README, without AutoAugment."""
+
 DESCRIPTIONS = {
     NASBENCH201: "NAS-Bench-201's 200 epochs: SGD, Nesterov momentum, cosine, flip and crop, half validates",
     NASBENCH201_SHORT: "the same in 12 epochs, as the benchmark's short schedule",
     DARTS_CIFAR: "DARTS's 600 epochs: cutout, auxiliary head, drop path; meant for 36 channels and 20 cells",
+    SHARPDARTS_CIFAR: "the same in sharpDARTS's 2,000 epochs by Cosine Power Annealing",
     SMALL: "6 epochs of at most 600 images: seconds a reduced network on one core",
 }
 
@@ -177,7 +195,7 @@ def recipe_names() -> dict[str, str]:
     return {recipe.name: description for recipe, description in DESCRIPTIONS.items()}
 
 
-def load_recipe(name: str, **overrides: float | None) -> Recipe:
+def load_recipe(name: str, **overrides: float | str | None) -> Recipe:
     """The recipe of this name with some fields replaced; overrides that are None keep the recipe's value.
 
     Raises:

@@ -155,7 +155,8 @@ class TestRecipes:
 
     def test_unknown_name_lists_what_is_allowed(self) -> None:
         with pytest.raises(
-            InputError, match="'large'; allowed: nasbench201-200, nasbench201-12, darts-cifar, small"
+            InputError,
+            match="'large'; allowed: nasbench201-200, nasbench201-12, darts-cifar, sharpdarts-cifar, small",
         ):
             load_recipe("large")
 
