@@ -6,4 +6,5 @@ MODULES = {
     "kernels": "reports.studies.kernels",
     "scatter": "reports.studies.scatter",
     "robustness": "reports.studies.robustness",
+    "search": "reports.studies.search",
 }
