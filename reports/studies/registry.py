@@ -7,4 +7,5 @@ MODULES = {
     "scatter": "reports.studies.scatter",
     "robustness": "reports.studies.robustness",
     "search": "reports.studies.search",
+    "twelve-epochs": "reports.studies.twelve_epochs",
 }

@@ -187,8 +187,8 @@ def _figure(outcomes: list[Outcome], target: Floats, column: str, epochs: int) -
     for outcome in trained:
         values = target[outcome.by_cost]
         spent = np.arange(1, values.shape[1] + 1)
-        low, high = np.percentile(values, (25, 75), axis=0)
-        series.append(Curve(outcome.name, list(spent), list(values.mean(0)), list(low), list(high)))
+        mean, margin = values.mean(0), 1.96 * values.std(0) / np.sqrt(len(values))
+        series.append(Curve(outcome.name, list(spent), list(mean), list(mean - margin), list(mean + margin)))
     levels = [
         Level(f"{outcome.name}, nothing trained", float(target[outcome.rows].mean()))
         for outcome in outcomes
@@ -205,7 +205,7 @@ def _figure(outcomes: list[Outcome], target: Floats, column: str, epochs: int) -
         floor=floor,
     )
     return StudyFigure(
-        "cost", f"{column} of the answer by what was trained: mean, and the middle half of runs", picture
+        "cost", f"{column} of the answer by what was trained: mean over runs with its 95 % interval", picture
     )
 
 
