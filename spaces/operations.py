@@ -58,7 +58,7 @@ class DilatedConv(NormalisedOperation):
 
     def __init__(self, channels: int, kernel: int, stride: int = 1, *, affine: bool = True) -> None:
         super().__init__(channels, affine=affine)
-        self.depthwise = _depthwise(channels, kernel, stride, dilation=2)
+        self.depthwise = depthwise(channels, kernel, stride, dilation=2)
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
 
     def body(self, x: Tensor) -> Tensor:
@@ -67,23 +67,43 @@ class DilatedConv(NormalisedOperation):
         return output
 
 
-class SeparableConv(NormalisedOperation):
-    """Twice ReLU, depthwise k x k, pointwise, batch norm; only the first has the stride (DARTS's sep_conv)."""
+class SharpSepConv(NormalisedOperation):
+    """Twice ReLU, depthwise k x k, pointwise, batch norm, with `middle` channels between the two.
 
-    def __init__(self, channels: int, kernel: int, stride: int = 1, *, affine: bool = True) -> None:
-        super().__init__(channels, affine=affine)
-        self.first_depthwise = _depthwise(channels, kernel, stride)
-        self.first_pointwise = nn.Conv2d(channels, channels, 1, bias=False)
-        self.first_norm = nn.BatchNorm2d(channels, affine=affine)
+    Only the first has the stride and the dilation (sharpDARTS, cnn/operations.py).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        middle: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        dilation: int = 1,
+        affine: bool = True,
+    ) -> None:
+        super().__init__(out_channels, affine=affine)
+        self.first_depthwise = depthwise(in_channels, kernel, stride, dilation)
+        self.first_pointwise = nn.Conv2d(in_channels, middle, 1, bias=False)
+        self.first_norm = nn.BatchNorm2d(middle, affine=affine)
         self.second_relu = nn.ReLU()
-        self.second_depthwise = _depthwise(channels, kernel, 1)
-        self.second_pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+        self.second_depthwise = depthwise(middle, kernel)
+        self.second_pointwise = nn.Conv2d(middle, out_channels, 1, bias=False)
 
     def body(self, x: Tensor) -> Tensor:
         """All up to the second batch norm."""
         between = self.second_relu(self.first_norm(self.first_pointwise(self.first_depthwise(x))))
         output: Tensor = self.second_pointwise(self.second_depthwise(between))
         return output
+
+
+class SeparableConv(SharpSepConv):
+    """The same with one width and no dilation (DARTS's sep_conv)."""
+
+    def __init__(self, channels: int, kernel: int, stride: int = 1, *, affine: bool = True) -> None:
+        super().__init__(channels, channels, channels, kernel, stride, affine=affine)
 
 
 class FactorisedReduction(NormalisedOperation):
@@ -128,7 +148,7 @@ def max_pool_3x3(stride: int = 1) -> nn.MaxPool2d:
     return nn.MaxPool2d(3, stride=stride, padding=1)
 
 
-def _depthwise(channels: int, kernel: int, stride: int, dilation: int = 1) -> nn.Conv2d:
+def depthwise(channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
     """Convolution of each channel alone that keeps height and width at stride 1."""
     padding = dilation * (kernel // 2)
     return nn.Conv2d(

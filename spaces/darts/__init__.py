@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from spaces.base import Complexity, Counting, SearchSpace
 from spaces.darts.config import DARTSConfig, sample_size
 from spaces.darts.genotype import (
+    OPERATIONS,
+    PUBLISHED,
     Genotype,
     canonical_cell,
     neighbouring_cells,
@@ -20,6 +22,7 @@ from spaces.darts.genotype import (
 if TYPE_CHECKING:
     from torch import nn
 
+    from spaces.darts.network import OperationMaker
     from spaces.supernet import Relaxation, Supernet
 
 __all__ = ["DARTS", "DARTSConfig", "Genotype", "sample_size"]
@@ -30,21 +33,26 @@ class DARTS(SearchSpace[Genotype, DARTSConfig]):
 
     name = "darts"
     description = "DARTS: normal and reduction cell of 4 nodes, 2 edges a node, 7 operations"
-    config_type = DARTSConfig
+    config_type: type[DARTSConfig] = DARTSConfig
+
+    operations: ClassVar[tuple[str, ...]] = OPERATIONS
+    """In the order of the alphas, `none` first."""
+
+    published: ClassVar[Mapping[str, Genotype]] = PUBLISHED
 
     def parse(self, text: str) -> Genotype:
-        """Genotype of DARTS_V1, DARTS_V2, the authors' notation or JSON; see `parse_genotype` for the errors."""
-        return parse_genotype(text)
+        """Genotype of a published name, the authors' notation or JSON; see `parse_genotype` for the errors."""
+        return parse_genotype(text, self.operations, self.published)
 
     def sample(self, rng: np.random.Generator) -> Genotype:
         """Both cells, each node with two different sources; no `none`."""
-        return Genotype(sample_cell(rng), sample_cell(rng))
+        return Genotype(sample_cell(rng, self.operations[1:]), sample_cell(rng, self.operations[1:]))
 
     def neighbours(self, architecture: Genotype) -> Iterator[Genotype]:
-        """Genotypes that differ in the operation or the source of one edge: 120 of a sampled genotype."""
-        for normal in neighbouring_cells(architecture.normal):
+        """Genotypes that differ in the operation or the source of one edge: 120 of a sampled genotype of DARTS."""
+        for normal in neighbouring_cells(architecture.normal, self.operations[1:]):
             yield Genotype(normal, architecture.reduce)
-        for reduce in neighbouring_cells(architecture.reduce):
+        for reduce in neighbouring_cells(architecture.reduce, self.operations[1:]):
             yield Genotype(architecture.normal, reduce)
 
     def canonical(self, architecture: Genotype, counting: Counting) -> Genotype:
@@ -60,13 +68,20 @@ class DARTS(SearchSpace[Genotype, DARTSConfig]):
         """
         from spaces.darts.network import DARTSNetwork
 
-        return DARTSNetwork(architecture, config, seed)
+        return DARTSNetwork(architecture, config, seed, self.operation_maker(config))
 
     def supernet(self, config: DARTSConfig, relaxation: Relaxation, seed: int) -> Supernet[Genotype]:
         """All genotypes at once, mixed by alphas; weights drawn by (seed, parameter name)."""
         from spaces.darts.supernet import DARTSSupernet
 
-        return DARTSSupernet(config, relaxation, seed)
+        return DARTSSupernet(config, relaxation, seed, self.operations, self.operation_maker(config))
+
+    def operation_maker(self, config: DARTSConfig) -> OperationMaker:
+        """What makes the modules of the operations."""
+        from spaces.darts.network import make_operation
+
+        del config
+        return make_operation
 
     def complexity(self, architecture: Genotype, config: DARTSConfig) -> Complexity:
         """Parameters and multiply-accumulates as written, the auxiliary head left out."""

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from spaces.base import Complexity, NetworkConfig
+from spaces.costs import Cost, classifier, convolution, norm, pool_3x3, relu, sharp_separable, total
 from spaces.darts.genotype import (
     AVERAGE_POOL,
     DILATED,
@@ -116,33 +117,45 @@ class DARTSConfig(NetworkConfig):
         """Parameters and operations per image of the network as written, auxiliary head left out.
 
         Parameters are the authors' count (cnn/utils.py): weights of convolutions, two for each channel of a
-        batch norm, the classifier. Operations follow the rule of nasbench201: a multiply-accumulate of a
-        convolution or linear layer counts 1, batch norm 2 and ReLU 1 an element, pooling its window's area an
-        output element, and the global pooling (H + 1)^2 a channel; additions are free.
+        batch norm, the classifier. Operations follow the rule of nasbench201 (`spaces.costs`); additions are free.
         """
         shapes = self.shapes()
         parts = self._stem_costs()
         for shape in shapes:
             parts += _preprocessing_costs(shape)
             for operation, source in genotype.cells()[shape.kind]:
-                parts += _edge_costs(operation, shape, 2 if shape.reduction and source < INPUTS else 1)
-        width, size = NODES * shapes[-1].channels, shapes[-1].size
-        parts.append(_Cost((width + 1) * self.classes, width * (self.classes + (size + 1) ** 2)))
-        return Complexity(sum(part.params for part in parts), sum(part.operations for part in parts))
+                parts += self.edge_costs(operation, shape, 2 if shape.reduction and source < INPUTS else 1)
+        return total([*parts, classifier(NODES * shapes[-1].channels, shapes[-1].size, self.classes)])
 
-    def _stem_costs(self) -> list[_Cost]:
+    def edge_costs(self, operation: str, shape: CellShape, stride: int) -> list[Cost]:
+        """Parts of one operation of a cell."""
+        channels, size = shape.channels, shape.size
+        if operation in SEPARABLE:
+            return sharp_separable(channels, channels, channels, SEPARABLE[operation], stride, size)
+        if operation in DILATED:
+            return [
+                relu(channels, stride * size),
+                convolution(1, channels, DILATED[operation] ** 2, size),
+                convolution(channels, channels, 1, size),
+                norm(channels, size),
+            ]
+        if operation == SKIP and stride == 2:
+            return [relu(channels, 2 * size), convolution(channels, channels, 1, size), norm(channels, size)]
+        return [pool_3x3(channels, size)] if operation in (MAX_POOL, AVERAGE_POOL) else []
+
+    def _stem_costs(self) -> list[Cost]:
         width, size = self.stem_channels(), self.image_size
         if self.stem == "cifar":
-            return [_convolution(self.input_channels, width, 9, size), _norm(width, size)]
+            return [convolution(self.input_channels, width, 9, size), norm(width, size)]
         return [
-            _convolution(self.input_channels, width // 2, 9, size // 2),
-            _norm(width // 2, size // 2),
-            _relu(width // 2, size // 2),
-            _convolution(width // 2, width, 9, size // 4),
-            _norm(width, size // 4),
-            _relu(width, size // 4),
-            _convolution(width, width, 9, size // 8),
-            _norm(width, size // 8),
+            convolution(self.input_channels, width // 2, 9, size // 2),
+            norm(width // 2, size // 2),
+            relu(width // 2, size // 2),
+            convolution(width // 2, width, 9, size // 4),
+            norm(width, size // 4),
+            relu(width, size // 4),
+            convolution(width, width, 9, size // 8),
+            norm(width, size // 8),
         ]
 
 
@@ -151,47 +164,12 @@ def sample_size(config: DARTSConfig, rng: np.random.Generator) -> DARTSConfig:
     return replace(config, channels=int(rng.choice(NDS_WIDTHS)), cells=int(rng.choice(NDS_DEPTHS)))
 
 
-class _Cost(NamedTuple):
-    params: int
-    operations: int
-
-
-def _convolution(inputs: int, outputs: int, window: int, size: int) -> _Cost:
-    """`window` weights for each pair of channels, used at each pixel of an output of height `size`."""
-    weights = inputs * outputs * window
-    return _Cost(weights, weights * size**2)
-
-
-def _norm(channels: int, size: int) -> _Cost:
-    return _Cost(2 * channels, 2 * channels * size**2)
-
-
-def _relu(channels: int, size: int) -> _Cost:
-    return _Cost(0, channels * size**2)
-
-
-def _preprocessing_costs(shape: CellShape) -> list[_Cost]:
+def _preprocessing_costs(shape: CellShape) -> list[Cost]:
     """Two 1x1 convolutions; a factorised reduction makes half of its channels from each of two."""
     size = shape.size * (2 if shape.reduction else 1)
     read = (2 * size if shape.reduced else size, size)
     costs = []
     for width, read_size in zip(shape.inputs, read, strict=True):
-        costs += [_relu(width, read_size), _convolution(width, shape.channels, 1, size)]
-        costs.append(_norm(shape.channels, size))
+        costs += [relu(width, read_size), convolution(width, shape.channels, 1, size)]
+        costs.append(norm(shape.channels, size))
     return costs
-
-
-def _edge_costs(operation: str, shape: CellShape, stride: int) -> list[_Cost]:
-    channels, size = shape.channels, shape.size
-    kernel = (SEPARABLE | DILATED).get(operation)
-    if kernel is not None:
-        half = [
-            _convolution(1, channels, kernel**2, size),
-            _convolution(channels, channels, 1, size),
-            _norm(channels, size),
-        ]
-        first = [_relu(channels, stride * size), *half]
-        return [*first, _relu(channels, size), *half] if operation in SEPARABLE else first
-    if operation == SKIP and stride == 2:
-        return [_relu(channels, 2 * size), _convolution(channels, channels, 1, size), _norm(channels, size)]
-    return [_Cost(0, 9 * channels * size**2)] if operation in (MAX_POOL, AVERAGE_POOL) else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from typing import Any, NamedTuple
@@ -66,19 +66,23 @@ def edges_into(cell: Cell) -> Iterator[tuple[int, tuple[Edge, ...]]]:
         yield node, cell[2 * place : 2 * place + 2]
 
 
-def parse_genotype(text: str) -> Genotype:
+def parse_genotype(
+    text: str, operations: Sequence[str] = OPERATIONS, published: Mapping[str, Genotype] | None = None
+) -> Genotype:
     """Genotype of a published name, of the authors' notation, or of JSON with `normal` and `reduce`.
 
-    Nothing is evaluated. A node may read one source twice, as in the authors' AmoebaNet and in benchmarks of
-    others, though no search of this space makes that.
+    Its edges carry one of `operations`; the names are those of `published` (None: `PUBLISHED`). Nothing is
+    evaluated. A node may read one source twice, as in the authors' AmoebaNet and in benchmarks of others, though
+    no search of this space makes that.
 
     Raises:
         InputError: naming the cell, node or edge that is wrong, and what is allowed there.
     """
     stripped = text.strip()
-    if stripped in PUBLISHED:
-        return PUBLISHED[stripped]
-    fields = _json_fields(stripped) if stripped.startswith("{") else _call_fields(stripped)
+    named = PUBLISHED if published is None else published
+    if stripped in named:
+        return named[stripped]
+    fields = _json_fields(stripped) if stripped.startswith("{") else _call_fields(stripped, named)
     allowed = {name for kind in KINDS for name in (kind, f"{kind}_concat")}
     for name in fields:
         if name not in allowed:
@@ -91,7 +95,7 @@ def parse_genotype(text: str) -> Genotype:
         concat = fields.get(f"{kind}_concat", OUTPUT)
         if not isinstance(concat, Sequence) or len(concat) != NODES or tuple(concat) != OUTPUT:
             raise InputError(f"{kind}_concat of a genotype is {concat!r}; this space concatenates {list(OUTPUT)}")
-    return Genotype(*(_checked_cell(kind, fields[kind]) for kind in KINDS))
+    return Genotype(*(_checked_cell(kind, fields[kind], operations) for kind in KINDS))
 
 
 def _json_fields(text: str) -> Mapping[str, Any]:
@@ -102,8 +106,8 @@ def _json_fields(text: str) -> Mapping[str, Any]:
     return fields
 
 
-def _call_fields(text: str) -> Mapping[str, Any]:
-    expected = f"expected {', '.join(PUBLISHED)}, Genotype(normal=[...], ...) or JSON with normal and reduce"
+def _call_fields(text: str, named: Iterable[str]) -> Mapping[str, Any]:
+    expected = f"expected {', '.join(named)}, Genotype(normal=[...], ...) or JSON with normal and reduce"
     try:
         call = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -125,20 +129,20 @@ def _literal(name: str, value: ast.expr) -> Any:
         raise InputError(f"{name} of a genotype is {_short(ast.unparse(value))}; expected a list") from error
 
 
-def _checked_cell(kind: str, edges: object) -> Cell:
+def _checked_cell(kind: str, edges: object, operations: Sequence[str]) -> Cell:
     if not isinstance(edges, Sequence) or len(edges) != 2 * NODES:
         found = len(edges) if isinstance(edges, Sequence) else repr(edges)
         raise InputError(f"{kind} cell of a genotype has {found} edges; it needs {2 * NODES}, two for each node")
-    return tuple(_checked_edge(kind, place // 2 + INPUTS, edge) for place, edge in enumerate(edges))
+    return tuple(_checked_edge(kind, place // 2 + INPUTS, edge, operations) for place, edge in enumerate(edges))
 
 
-def _checked_edge(kind: str, node: int, edge: object) -> Edge:
+def _checked_edge(kind: str, node: int, edge: object, operations: Sequence[str]) -> Edge:
     where = f"into node {node} of the {kind} cell"
     if not isinstance(edge, Sequence) or isinstance(edge, str) or len(edge) != 2:
         raise InputError(f"edge {edge!r} {where} must be (operation, input)")
     operation, source = edge
-    if operation not in OPERATIONS:
-        raise InputError(f"unknown operation {operation!r} {where}; allowed: {', '.join(OPERATIONS)}")
+    if operation not in operations:
+        raise InputError(f"unknown operation {operation!r} {where}; allowed: {', '.join(operations)}")
     if type(source) is not int or not 0 <= source < node:
         raise InputError(f"input {source!r} of the edge {where} must be 0 to {node - 1}")
     return Edge(operation, source)
@@ -155,21 +159,21 @@ def check_paths(genotype: Genotype) -> None:
             raise InputError(f"the {kind} cell has no path from its inputs to its output")
 
 
-def sample_cell(rng: np.random.Generator) -> Cell:
-    """For each node a pair of sources and two operations other than `none`, each uniform."""
+def sample_cell(rng: np.random.Generator, choices: Sequence[str] = CHOICES) -> Cell:
+    """For each node a pair of sources and two operations of the choices, each uniform."""
     edges: list[Edge] = []
     for node in OUTPUT:
         sources = list(combinations(range(node), 2))[int(rng.integers(node * (node - 1) // 2))]
-        edges += [Edge(CHOICES[int(rng.integers(len(CHOICES)))], source) for source in sources]
+        edges += [Edge(choices[int(rng.integers(len(choices)))], source) for source in sources]
     return tuple(edges)
 
 
-def neighbouring_cells(cell: Cell) -> Iterator[Cell]:
-    """Cells that differ in the operation or in the source of one edge; `none` and twin sources are not made."""
+def neighbouring_cells(cell: Cell, choices: Sequence[str] = CHOICES) -> Iterator[Cell]:
+    """Cells that differ in the operation (one of `choices`) or the source of one edge; no twin sources."""
     for place, edge in enumerate(cell):
         other = cell[place ^ 1]
         sources = [source for source in range(place // 2 + INPUTS) if source not in (edge.source, other.source)]
-        changed = [Edge(operation, edge.source) for operation in CHOICES if operation != edge.operation]
+        changed = [Edge(operation, edge.source) for operation in choices if operation != edge.operation]
         changed += [edge._replace(source=source) for source in sources]
         for new in changed:
             yield (*cell[:place], new, *cell[place + 1 :])

@@ -7,7 +7,7 @@ weights. Settings follow the authors' cnn/model.py.
 from __future__ import annotations
 
 from collections import Counter
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,13 @@ from spaces.operations import (
     draw_weights,
     max_pool_3x3,
 )
+
+
+class OperationMaker(Protocol):
+    """What makes the operations of a space."""
+
+    def __call__(self, operation: str, channels: int, stride: int, *, affine: bool = True) -> nn.Module:
+        """Module of one operation other than `none`."""
 
 
 def edge_name(source: int, node: int) -> str:
@@ -102,7 +109,7 @@ class DropPath(nn.Module):
 class CellNetwork(nn.Module):
     """One cell as written: two edges into each node, all nodes concatenated; a `none` edge adds nothing."""
 
-    def __init__(self, cell: Cell, shape: CellShape) -> None:
+    def __init__(self, cell: Cell, shape: CellShape, make: OperationMaker = make_operation) -> None:
         super().__init__()
         self.preprocessing = make_preprocessing(shape)
         self.edges = nn.ModuleDict()
@@ -120,7 +127,7 @@ class CellNetwork(nn.Module):
                 if twins[name] > 1:
                     name = f"{name}-{twins[name]}"
                 stride = 2 if shape.reduction and source < INPUTS else 1
-                self.edges[name] = make_operation(operation, shape.channels, stride)
+                self.edges[name] = make(operation, shape.channels, stride)
                 incoming.append((name, source))
             self.nodes.append(incoming)
 
@@ -170,18 +177,20 @@ class AuxiliaryHead(nn.Module):
 
 
 class DARTSNetwork(nn.Module):
-    """The network of one genotype; weights drawn by (seed, parameter name).
+    """The network of one genotype, its operations by `make`; weights drawn by (seed, parameter name).
 
     Raises:
         InputError: a cell has no path from its inputs to its output.
     """
 
-    def __init__(self, genotype: Genotype, config: DARTSConfig, seed: int) -> None:
+    def __init__(
+        self, genotype: Genotype, config: DARTSConfig, seed: int, make: OperationMaker = make_operation
+    ) -> None:
         super().__init__()
         check_paths(genotype)
         shapes = config.shapes()
         self.stem = make_stem(config)
-        self.cells = nn.ModuleList(CellNetwork(genotype.cells()[shape.kind], shape) for shape in shapes)
+        self.cells = nn.ModuleList(CellNetwork(genotype.cells()[shape.kind], shape, make) for shape in shapes)
         self.classifier = nn.Linear(NODES * shapes[-1].channels, config.classes)
         self.auxiliary_cell = config.auxiliary_cell() if config.auxiliary else None
         if self.auxiliary_cell is not None:

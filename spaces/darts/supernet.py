@@ -6,7 +6,7 @@ shift, and pools are followed by one, so that no operation can be louder than an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spaces.darts.config import CellShape, DARTSConfig
 from spaces.darts.genotype import INPUTS, KINDS, NODES, NONE, OPERATIONS, OUTPUT, SKIP, Cell, Edge, Genotype
-from spaces.darts.network import edge_name, make_operation, make_preprocessing, make_stem, run_stem
+from spaces.darts.network import OperationMaker, edge_name, make_operation, make_preprocessing, make_stem, run_stem
 from spaces.mixed import MixedOperation
 from spaces.operations import NormalisedPool, draw_weights
 from spaces.supernet import CellKind, Mixture, Relaxation, Supernet, drop_running_statistics
@@ -25,13 +25,13 @@ EDGES = tuple((source, node) for node in OUTPUT for source in range(node))
 ROWS_INTO = {node: [row for row, edge in enumerate(EDGES) if edge[1] == node] for node in OUTPUT}
 """Places in `EDGES` of the edges into each node."""
 
-LEARNABLE = tuple(operation for operation in OPERATIONS if "conv" in operation)
-
 
 class MixedCell(nn.Module):
     """One cell with every operation on every edge; all nodes concatenated."""
 
-    def __init__(self, shape: CellShape, relaxation: Relaxation) -> None:
+    def __init__(
+        self, shape: CellShape, relaxation: Relaxation, operations: Sequence[str], make: OperationMaker
+    ) -> None:
         super().__init__()
         self.preprocessing = make_preprocessing(shape, affine=False)
         channels = shape.channels // relaxation.partial
@@ -39,7 +39,7 @@ class MixedCell(nn.Module):
         for source, node in EDGES:
             stride = 2 if shape.reduction and source < INPUTS else 1
             self.edges[edge_name(source, node)] = MixedOperation(
-                {operation: _mixed_module(operation, channels, stride) for operation in OPERATIONS},
+                {operation: _mixed_module(operation, channels, stride, make) for operation in operations},
                 stride=stride,
                 partial=relaxation.partial,
                 skip_dropout=relaxation.skip_dropout,
@@ -59,15 +59,26 @@ class MixedCell(nn.Module):
 
 
 class DARTSSupernet(Supernet[Genotype]):
-    """All genotypes at once; weights drawn by (seed, parameter name of the standalone network)."""
+    """All genotypes at once; weights drawn by (seed, parameter name of the standalone network).
 
-    def __init__(self, config: DARTSConfig, relaxation: Relaxation, seed: int) -> None:
+    `operations` are the columns of the alphas, `none` first; `make` makes their modules.
+    """
+
+    def __init__(
+        self,
+        config: DARTSConfig,
+        relaxation: Relaxation,
+        seed: int,
+        operations: Sequence[str] = OPERATIONS,
+        make: OperationMaker = make_operation,
+    ) -> None:
         shapes = config.shapes()
         into_nodes = tuple(OUTPUT)
         kinds = [CellKind(kind, into_nodes, sum(shape.kind == kind for shape in shapes)) for kind in KINDS]
-        super().__init__(kinds, OPERATIONS, LEARNABLE, relaxation, seed)
+        learnable = tuple(operation for operation in operations if "conv" in operation)
+        super().__init__(kinds, operations, learnable, relaxation, seed)
         self.stem = make_stem(config)
-        self.cells = nn.ModuleList(MixedCell(shape, relaxation) for shape in shapes)
+        self.cells = nn.ModuleList(MixedCell(shape, relaxation, operations, make) for shape in shapes)
         self.classifier = nn.Linear(NODES * shapes[-1].channels, config.classes)
         self.kinds_of_cells = [shape.kind for shape in shapes]
         drop_running_statistics(self)
@@ -84,7 +95,7 @@ class DARTSSupernet(Supernet[Genotype]):
 
     def decode(self, strengths: Mapping[str, Tensor]) -> Genotype:
         """Per node the two strongest edges by their strongest operation other than `none`, each with it."""
-        return Genotype(**{kind: _derived_cell(strengths[kind]) for kind in KINDS})
+        return Genotype(**{kind: _derived_cell(strengths[kind], self.operations) for kind in KINDS})
 
     def skip_edges(self, architecture: Genotype) -> list[int]:
         """Edges of the normal cell that are skip-connections, as rows of the alphas."""
@@ -100,18 +111,18 @@ def standalone_name(name: str) -> str:
     return name.replace(".operations.", "-")
 
 
-def _mixed_module(operation: str, channels: int, stride: int) -> nn.Module | None:
+def _mixed_module(operation: str, channels: int, stride: int, make: OperationMaker) -> nn.Module | None:
     if operation == NONE:
         return None
-    module = make_operation(operation, channels, stride, affine=False)
+    module = make(operation, channels, stride, affine=False)
     return NormalisedPool(module, channels) if "pool" in operation else module
 
 
-def _derived_cell(strengths: Tensor) -> Cell:
-    """From strengths [14, 8]; the stronger edge of a node first, the lower source where they are equal."""
+def _derived_cell(strengths: Tensor, operations: Sequence[str]) -> Cell:
+    """From strengths [14, operations]; of a node the stronger edge first, of equals the lower source."""
     best, operation = strengths[:, 1:].max(1)
     derived: list[Edge] = []
     for node in OUTPUT:
         strongest = sorted(ROWS_INTO[node], key=lambda row: -float(best[row]))[:2]
-        derived += [Edge(OPERATIONS[int(operation[row]) + 1], EDGES[row][0]) for row in strongest]
+        derived += [Edge(operations[int(operation[row]) + 1], EDGES[row][0]) for row in strongest]
     return tuple(derived)
