@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 __all__ = ["score_network"]
 
 
-def score_network(network: nn.Module, images: Tensor, scorer: str = "naswot", seed: int = 0) -> Score:
+def score_network(
+    network: nn.Module, images: Tensor, scorer: str = "naswot", seed: int = 0, labels: Tensor | None = None
+) -> Score:
     """Score of a torch module of your own on a batch of images, with the weights that it has.
 
     Args:
@@ -20,16 +22,22 @@ def score_network(network: nn.Module, images: Tensor, scorer: str = "naswot", se
         images: [B, ...] on the network's device, normalised as you would train on them, no two alike.
         scorer: name of a scorer.
         seed: seed of what the network draws while it runs, such as dropout.
+        labels: int64 [B], for the scorers that read them.
 
     Returns:
         A value, or the reason why there is none. Scores of batches of different size or resolution do not
         compare.
 
     Raises:
-        InputError: unknown scorer, fewer than 2 images, equal images, or a network that cannot be scored.
+        InputError: unknown scorer, labels that it needs and lacks, fewer than 2 images, equal images, or a network
+            that cannot be scored.
     """
     from harness.backends.torch_backend import TorchBackend
     from harness.datasets import own_batch
     from harness.scorers.base import load_scorer
+    from spaces.errors import InputError
 
-    return load_scorer(scorer).score(network, own_batch(images), TorchBackend(images.device, seed))
+    loaded = load_scorer(scorer)
+    if "labels" in loaded.needs and labels is None:
+        raise InputError(f"scorer {scorer} reads labels: give labels, one for each of the {len(images)} images")
+    return loaded.score(network, own_batch(images, labels), TorchBackend(images.device, seed))

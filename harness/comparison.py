@@ -152,7 +152,9 @@ def compare(
     names = _distinct_names(chosen)
     comparisons = [_of_scores(store, number, names[number], truth, drop_missing) for number in chosen]
     labels = list(dict.fromkeys(label for comparison in comparisons for label in comparison.labels))
-    rankings = {**_complexities(chosen[contexts[0]], labels), **(baselines or {})}
+    scored = {context.scorer for context in chosen.values()}
+    sizes = _complexities(chosen[contexts[0]], labels)
+    rankings = {**{name: sizes[name] for name in sizes if name not in scored}, **(baselines or {})}
     return comparisons + [_of_baseline(name, values, labels, truth) for name, values in rankings.items()]
 
 

@@ -95,7 +95,9 @@ def scoring_jobs(
     jobs = []
     for name in dict.fromkeys(scorers):
         plans = some_plans(setting.space, setting.config, name, texts)
-        chosen, reason = choose_backend(backend, setting.device, plans)
+        # Backends run plans: what reads the network itself is torch's.
+        wanted = backend if load_scorer(name).reads == "plan" else "torch"
+        chosen, reason = choose_backend(wanted, setting.device, plans)
         remark = f"{name}: torch backend, since {reason}" if reason and setting.device == "cpu" else None
         job = ScoringJob(
             setting.space.name, setting.config, name, seed, batch, setting.device, chosen, canonical, remark
@@ -108,24 +110,26 @@ def scoring_jobs(
 def run_jobs(
     jobs: list[ScoringJob], architectures: list[Architecture], store: Store, *, processes: int | None, chunk: int
 ) -> dict[str, ScoringSummary]:
-    """Run the jobs one after the other with a progress bar each, and keep their wall clock in the store."""
-    from harness.engine import score_architectures
+    """Run the jobs, a family in one pass with one progress bar, and keep their wall clock in the store."""
+    from harness.engine import families, score_together
     from harness.progress import progress_bar
     from harness.records import Run
 
     summaries: dict[str, ScoringSummary] = {}
-    for job in jobs:
-        if job.remark:
-            say(job.remark)
-        with progress_bar(f"score {job.scorer}", len(architectures)) as progress:
-            summary = score_architectures(job, architectures, store, progress, processes=processes, chunk=chunk)
-        summaries[job.scorer] = summary
-        if summary.computed:
-            context = store.score_context(job.context())
-            store.add_score_run(context, Run(command_line(), summary.computed, summary.seconds))
-        if summary.interrupted:
+    for family in families(jobs):
+        for remark in dict.fromkeys(job.remark for job in family if job.remark):
+            say(remark)
+        names = ", ".join(job.scorer for job in family)
+        with progress_bar(f"score {names}", len(architectures)) as progress:
+            found = score_together(family, architectures, store, progress, processes=processes, chunk=chunk)
+        for job, summary in zip(family, found, strict=True):
+            summaries[job.scorer] = summary
+            if summary.computed:
+                context = store.score_context(job.context())
+                store.add_score_run(context, Run(command_line(), summary.computed, summary.seconds))
+        if found[0].interrupted:
             break
-    return summaries
+    return {job.scorer: summaries[job.scorer] for job in jobs if job.scorer in summaries}
 
 
 def describe(summary: ScoringSummary) -> str:

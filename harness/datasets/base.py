@@ -99,10 +99,10 @@ def draw_batch(dataset: Dataset, size: int, seed: int) -> Batch:
     return Batch(images, torch.from_numpy(dataset.train.labels[chosen]), _images_hash(images), dataset.name)
 
 
-def own_batch(images: torch.Tensor) -> Batch:
-    """Batch of a user's own images, `B x ...`, as they are; without labels (all 0).
+def own_batch(images: torch.Tensor, labels: torch.Tensor | None = None) -> Batch:
+    """Batch of a user's own images, `B x ...`, as they are, with int64 labels `B`, all 0 where there are none.
 
-    Raises InputError if there are fewer than 2 images, or if two are equal.
+    Raises InputError if there are fewer than 2 images, if two are equal, or if the labels are not as many.
     """
     if images.dim() < 2 or len(images) < 2:
         raise InputError(f"a batch must hold at least 2 images as B x ..., not shape {tuple(images.shape)}")
@@ -110,7 +110,11 @@ def own_batch(images: torch.Tensor) -> Batch:
     repeated = len(rows) - len({hashlib.blake2b(row.numpy().tobytes()).digest() for row in rows})
     if repeated:
         raise InputError(f"{repeated} of {len(rows)} images repeat another one, which makes the kernel singular")
-    return Batch(images, torch.zeros(len(images), dtype=torch.int64), _images_hash(rows), "own images")
+    if labels is None:
+        labels = torch.zeros(len(images), dtype=torch.int64)
+    if labels.shape != (len(images),):
+        raise InputError(f"{len(images)} images need as many labels, not labels of shape {tuple(labels.shape)}")
+    return Batch(images, labels.long(), _images_hash(rows), "own images")
 
 
 def _images_hash(images: torch.Tensor) -> str:

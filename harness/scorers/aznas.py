@@ -36,21 +36,22 @@ class BlockMeasures:
 class Blocks(Family[BlockMeasures]):
     """One forward pass and one backward pass through each block, weights normal by fan-in (Kaiming).
 
-    Blocks are the modules with parts of their own that the network holds, itself or in plain lists and
-    sequences; the features are what enters the first and what leaves each. The complexity that completes
-    AZ-NAS is the scorer flops.
+    The authors' notebook gives noise images, here in the number and shape of the batch. Blocks are the modules
+    with parts of their own that the network holds, itself or in plain lists and sequences; the features are
+    what enters the first and what leaves each. The complexity that completes AZ-NAS is the scorer flops.
     """
 
     source = "Lee and Ham, CVPR 2024: NB201/ZeroShotProxy/compute_az_nas_score.py"
     cost = "one forward and backward pass"
-    needs: ClassVar[frozenset[Needs]] = frozenset({"images", "gradients", "noise"})
+    needs: ClassVar[frozenset[Needs]] = frozenset({"gradients", "noise"})
     counting: ClassVar[Counting | None] = "live"
+    version: ClassVar[int] = 2
 
     def look(self, candidate: nn.Module, batch: Batch, backend: Backend) -> BlockMeasures:
         """Entropies and gains; raises `InputError` where the network has no blocks of feature maps."""
-        network = redrawn(candidate, backend.seed, _kaiming)
-        with as_in_training(network, batch.images, backend.seed):
-            maps = _block_features(network, batch.images)
+        images = normal("aznas/images", batch.images.shape, backend.seed).to(batch.images.device)
+        with redrawn(candidate, backend.seed, _kaiming), as_in_training(candidate, images, backend.seed):
+            maps = _block_features(candidate, images)
             gains = [
                 _gain(before, after, f"aznas/{index}", backend.seed)
                 for index, (before, after) in enumerate(pairwise(maps))

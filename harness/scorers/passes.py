@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -100,18 +99,25 @@ def total(tensor: Tensor) -> float:
     return float(tensor.sum(dtype=torch.float64))
 
 
-def redrawn(network: nn.Module, seed: int, draw: Callable[[str, Tensor, int], Tensor]) -> nn.Module:
-    """A copy whose convolutions and linear layers have other weights and no biases.
+@contextmanager
+def redrawn(network: nn.Module, seed: int, draw: Callable[[str, Tensor, int], Tensor]) -> Iterator[None]:
+    """Other weights and no biases in convolutions and linear layers; the network's own are back after.
 
-    `draw` maps (name, weight, seed) to the new weight. Norms keep scale 1 and shift 0, which is how they start.
+    `draw` maps (name, weight, seed) to the new weight. Norms keep scale and shift, which start at 1 and 0.
     """
-    other = copy.deepcopy(network)
-    with torch.no_grad():
-        for name, layer in weighted_layers(other).items():
-            layer.weight.copy_(draw(name, layer.weight, seed))
+    own: list[tuple[Tensor, Tensor]] = []
+    try:
+        for name, layer in weighted_layers(network).items():
+            own.append((layer.weight, layer.weight.data))
+            layer.weight.data = draw(name, layer.weight, seed).to(layer.weight)
             if layer.bias is not None:
-                layer.bias.zero_()
-    return other
+                own.append((layer.bias, layer.bias.data))
+                layer.bias.data = torch.zeros_like(layer.bias)
+        yield
+    finally:
+        # Backwards, since layers may share a weight.
+        for parameter, values in reversed(own):
+            parameter.data = values
 
 
 def normal(name: str, shape: Sequence[int], seed: int) -> Tensor:

@@ -37,23 +37,28 @@ class Zen(Scorer):
 
     def score(self, candidate: Any, batch: Batch, backend: Backend) -> Score:
         """The score, or a reason where the features do not move."""
-        network = redrawn(
-            candidate, backend.seed, lambda name, weight, seed: normal(f"zen/{name}", weight.shape, seed)
-        )
-        norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-        for norm in norms:
-            norm.reset_running_stats()
+        norms = [module for module in candidate.modules() if isinstance(module, _BatchNorm)]
         images, direction = (
             normal(f"zen/{name}", batch.images.shape, backend.seed).to(batch.images.device)
             for name in ("images", "direction")
         )
-        with as_in_training(network, images, backend.seed), torch.no_grad():
-            moved = features(network, images + PERTURBATION * direction) - features(network, images)
+        with (
+            redrawn(candidate, backend.seed, _standard),
+            as_in_training(candidate, images, backend.seed),
+            torch.no_grad(),
+        ):
+            for norm in norms:
+                norm.reset_running_stats()
+            moved = features(candidate, images + PERTURBATION * direction) - features(candidate, images)
             scales = [norm.running_var.mean().sqrt().log() for norm in norms if norm.running_var is not None]
             distance = moved.abs().flatten(1).sum(1, dtype=torch.float64).mean()
         if distance == 0:
             return Score(None, "the features do not depend on the images")
         return Score(float(distance.log()) + float(sum(scales)))
+
+
+def _standard(name: str, weight: Tensor, seed: int) -> Tensor:
+    return normal(f"zen/{name}", weight.shape, seed)
 
 
 def features(network: nn.Module, images: Tensor) -> Tensor:

@@ -120,6 +120,19 @@ def test_score_adds_up_several_scorers(tmp_path: Path) -> None:
     assert list(document["scorers"]) == ["naswot", "naswot-published"]
 
 
+def test_scorers_of_one_pass_are_scored_together(tmp_path: Path) -> None:
+    names = ["snip", "jacov", "fisher", "params"]
+    options = [part for name in names for part in ("--scorer", name)]
+    outcome = score(tmp_path / "s.sqlite", CELLS[:2], *options, "--json")
+    scorers = outcome.document["scorers"]
+    assert list(scorers) == names
+    # The seconds of a pass are shared out evenly.
+    assert scorers["snip"]["seconds"] == scorers["fisher"]["seconds"] != scorers["jacov"]["seconds"]
+    # Only plans have another backend, so nothing is said of it.
+    assert outcome.err == ""
+    assert set(exported(tmp_path / "s.sqlite").backend) == {"torch"}
+
+
 def test_score_says_on_one_line_what_it_did(tmp_path: Path) -> None:
     outcome = score(tmp_path / "s.sqlite", [*CELLS[:4], DEAD])
     assert outcome.err == REMARK

@@ -97,6 +97,12 @@ def test_parameters_and_flops_are_ranked_beside_the_scores(store: Store, tmp_pat
     assert params.context is None
 
 
+def test_a_size_that_was_scored_is_not_ranked_twice(store: Store, tmp_path: Path) -> None:
+    fill(store, replace(CONTEXT, scorer="params"))
+    found = compare(store, contexts(store), table_truth(table(tmp_path), "accuracy", SPACE))
+    assert [comparison.scorer for comparison in found] == ["naswot", "params", "flops"]
+
+
 def test_a_baseline_is_a_column_and_what_it_lacks_is_counted(store: Store, tmp_path: Path) -> None:
     truth = table(tmp_path, early=[1.0, 2.0, np.nan, 4.0, 5.0, 6.0])
     early = {"early": table_column(truth, "early", SPACE)}

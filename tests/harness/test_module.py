@@ -171,6 +171,18 @@ def test_score_network_scores_a_users_network():
     assert harness.score_network(Net(nn.GELU()), IMAGES).reason == NO_RELU
 
 
+def test_scorers_that_read_labels_ask_for_them():
+    network = Net(nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(4 * MAP, 10)))
+    labels = torch.arange(len(IMAGES)) % 10
+    assert harness.score_network(network, IMAGES, "snip", labels=labels).value > 0
+    with pytest.raises(
+        InputError, match=f"scorer snip reads labels: give labels, one for each of the {len(IMAGES)}"
+    ):
+        harness.score_network(network, IMAGES, "snip")
+    with pytest.raises(InputError, match="need as many labels"):
+        harness.score_network(network, IMAGES, "snip", labels=labels[:3])
+
+
 def test_running_out_of_memory_is_not_a_reason_but_an_error():
     def exhausted(x):
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes")

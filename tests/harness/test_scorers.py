@@ -374,6 +374,15 @@ def test_meco_takes_the_smallest_eigenvalue_and_counts_constant_channels_as_unco
     expected = np.linalg.eigvalsh(np.corrcoef(channels))[0]
     assert smallest_eigenvalue(torch.from_numpy(channels)) == pytest.approx(expected)
     assert smallest_eigenvalue(torch.ones(3, 4, 4)) == 0
+    with_constant = torch.from_numpy(np.vstack([channels, np.zeros(50)]))
+    assert smallest_eigenvalue(with_constant) == pytest.approx(0, abs=1e-12)
+
+
+def test_meco_counts_every_module_and_so_a_container_again(batch: Batch) -> None:
+    layer = nn.Conv2d(1, 4, 3)
+    bare = value("meco", layer, batch)
+    assert value("meco", nn.Sequential(layer), batch) == 2 * bare
+    assert value("meco", nn.Sequential(layer, nn.ReLU(inplace=True)), batch) != pytest.approx(2 * bare)
     assert smallest_eigenvalue(torch.rand(10)) == 0
 
 
