@@ -25,7 +25,7 @@ from harness.datasets import load_dataset
 from harness.machine import cores, versions
 from harness.search.methods import DARTS, SearchRecipe
 from harness.search.step import Batch, SearchStep
-from spaces.mixed import MixedOperation
+from spaces.mixed import MixedOperation, Source
 from spaces.registry import load_space
 from spaces.supernet import AnySupernet, Relaxation
 
@@ -48,7 +48,8 @@ class PlainMixedOperation(nn.Module):
         self.operations = nn.ModuleList(modules.get(name, Zero()) for name in operations)
         self.stride = mixed.stride
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, source: Source, weights: Tensor) -> Tensor:
+        x = source.x
         outputs = [
             operation(x[:, :, :: self.stride, :: self.stride] if isinstance(operation, Zero) else x)
             for operation in self.operations

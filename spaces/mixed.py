@@ -2,20 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spaces.operations import NormalisedOperation
+from spaces.operations import DilatedConv, NormalisedOperation, NormalisedPool, join_phases, split_phases
+
+
+class Source:
+    """A tensor [B, C, H, W] that several edges read: what they all make of it is made once."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self._made: dict[tuple[str, int], Tensor] = {}
+        self._parts: dict[int, Source] = {}
+
+    def narrow(self, width: int) -> Source:
+        """The first `width` channels."""
+        if width == self.x.shape[1]:
+            return self
+        if width not in self._parts:
+            self._parts[width] = Source(self.x[:, :width])
+        return self._parts[width]
+
+    def rectified(self) -> Tensor:
+        """ReLU of x."""
+        return self.made("relu", 1, F.relu)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether height and width are even."""
+        return self.x.shape[2] % 2 == 0 and self.x.shape[3] % 2 == 0
+
+    def phases(self) -> Tensor:
+        """ReLU of x taken apart for convolutions of dilation 2."""
+        return self.made("phases", 1, lambda _: split_phases(self.rectified()))
+
+    def made(self, name: str, stride: int, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `make` makes of x, which name and stride must determine."""
+        key = name, stride
+        if key not in self._made:
+            self._made[key] = make(self.x)
+        return self._made[key]
 
 
 class MixedOperation(nn.Module):
     """Sum over operations of weight times output; the operation `none` is given as None and costs nothing.
 
     Operations that are a `NormalisedOperation` share one ReLU of the input, and take their weight as the scale
-    of their batch norm, which saves a pass over memory each way.
+    of their batch norm, which saves a pass over memory each way. Edges that read one `Source` share that ReLU
+    and their pools, which have no weights to differ by.
 
     Args:
         operations: name to module, in the order of the weights; with partial channels the modules have
@@ -44,35 +83,52 @@ class MixedOperation(nn.Module):
         self.partial = partial
         self.skip_dropout = skip_dropout
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Source, weights: Tensor) -> Tensor:
         """x [B, C, H, W] and weights [operations] to [B, C, H / stride, W / stride]."""
+        source = x if isinstance(x, Source) else Source(x)
         if self.partial == 1:
-            return self._mix(x, weights)
-        width = x.shape[1] // self.partial
-        passing = x[:, width:]
+            return self._mix(source, weights)
+        width = source.x.shape[1] // self.partial
+        passing = source.x[:, width:]
         if self.stride == 2:
             passing = F.max_pool2d(passing, 2)
-        return shuffle_channels(torch.cat((self._mix(x[:, :width], weights), passing), 1), self.partial)
+        mixed = self._mix(source.narrow(width), weights)
+        return shuffle_channels(torch.cat((mixed, passing), 1), self.partial)
 
-    def _mix(self, x: Tensor, weights: Tensor) -> Tensor:
-        rectified = F.relu(x)
+    def _mix(self, source: Source, weights: Tensor) -> Tensor:
         each = weights.unbind()
-        total: Tensor | None = None
-        for column, operation in zip(self.columns, self.operations.values(), strict=True):
-            if isinstance(operation, NormalisedOperation):
-                body = operation.body(rectified if operation.rectified else x)
-                term = scaled_batch_norm(operation.norm, body, each[column])
+        terms, phases = [], []
+        for column, (name, operation) in zip(self.columns, self.operations.items(), strict=True):
+            if _is_pool(operation):
+                terms.append(each[column] * source.made(name, self.stride, operation))
+            elif isinstance(operation, DilatedConv) and self.stride == 1 and source.is_even:
+                body = operation.body_of_phases(source.phases())
+                phases.append(scaled_batch_norm(operation.norm, body, each[column]))
+            elif isinstance(operation, NormalisedOperation):
+                body = operation.body(source.rectified() if operation.rectified else source.x)
+                terms.append(scaled_batch_norm(operation.norm, body, each[column]))
             else:
-                term = each[column] * self._dropped(operation, operation(x))
-            total = term if total is None else total + term
-        if total is None:
-            raise ValueError("a mixed operation needs an operation beside none")
-        return total
+                terms.append(each[column] * self._dropped(operation, operation(source.x)))
+        if phases:
+            terms.append(join_phases(sum_in_place(phases)))
+        return sum_in_place(terms)
 
     def _dropped(self, operation: nn.Module, output: Tensor) -> Tensor:
         if isinstance(operation, nn.Identity) and self.training and self.skip_dropout:
             return F.dropout(output, self.skip_dropout)
         return output
+
+
+def sum_in_place(terms: Sequence[Tensor]) -> Tensor:
+    """Sum of tensors of one shape, put into the first, which nothing else may need."""
+    return reduce(Tensor.add_, terms)
+
+
+def _is_pool(operation: nn.Module) -> bool:
+    """Whether an operation has nothing of its own, neither weights nor statistics."""
+    if isinstance(operation, NormalisedPool):
+        return not operation.norm.affine and operation.norm.running_mean is None
+    return isinstance(operation, nn.AvgPool2d | nn.MaxPool2d)
 
 
 def scaled_batch_norm(norm: nn.BatchNorm2d, x: Tensor, scale: Tensor) -> Tensor:

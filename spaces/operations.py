@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from spaces.weights import draw_weight
 
@@ -64,6 +65,17 @@ class DilatedConv(NormalisedOperation):
     def body(self, x: Tensor) -> Tensor:
         """Depthwise, then pointwise."""
         output: Tensor = self.pointwise(self.depthwise(x))
+        return output
+
+    def body_of_phases(self, phases: Tensor) -> Tensor:
+        """The body at stride 1 of an input that `split_phases` took apart, taken apart as well.
+
+        Equal to the bit, and its backward pass on CPU takes a fourth of the time or less: kernels for depthwise
+        weights know no dilation.
+        """
+        channels, _, kernel, _ = self.depthwise.weight.shape
+        spread = F.conv2d(phases, self.depthwise.weight, padding=kernel // 2, groups=channels)
+        output: Tensor = self.pointwise(spread)
         return output
 
 
@@ -136,6 +148,25 @@ class NormalisedPool(NormalisedOperation):
         """The pool."""
         output: Tensor = self.pool(x)
         return output
+
+
+def split_phases(x: Tensor) -> Tensor:
+    """[B, C, H, W] to [4 B, C, H / 2, W / 2]: even and odd rows, and of each the even and odd columns.
+
+    A convolution of dilation 2 is one without dilation on each of the four parts.
+    """
+    batch, channels, height, width = x.shape
+    pixels = x.permute(0, 2, 3, 1).reshape(batch, height // 2, 2, width // 2, 2, channels)
+    parts = pixels.permute(2, 4, 0, 1, 3, 5).reshape(4 * batch, height // 2, width // 2, channels)
+    return parts.permute(0, 3, 1, 2)
+
+
+def join_phases(phases: Tensor) -> Tensor:
+    """What `split_phases` took apart, in one piece."""
+    parts, channels, height, width = phases.shape
+    pixels = phases.permute(0, 2, 3, 1).reshape(2, 2, parts // 4, height, width, channels)
+    joined = pixels.permute(2, 3, 0, 4, 1, 5).reshape(parts // 4, 2 * height, 2 * width, channels)
+    return joined.permute(0, 3, 1, 2)
 
 
 def average_pool_3x3(stride: int = 1) -> nn.AvgPool2d:

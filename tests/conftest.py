@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 # Last, so that tests meet the package as it was installed, with its compiled engine; only benchmarks are not.
 sys.path.append(str(Path(__file__).parents[1]))
 # Tests of reports start commands too, with the helpers of the command line's tests.
 sys.path.append(str(Path(__file__).parent / "harness"))
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

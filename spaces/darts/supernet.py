@@ -7,7 +7,6 @@ shift, and pools are followed by one, so that no operation can be louder than an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from spaces.darts.config import CellShape, DARTSConfig
 from spaces.darts.genotype import INPUTS, KINDS, NODES, NONE, OPERATIONS, OUTPUT, SKIP, Cell, Edge, Genotype
 from spaces.darts.network import OperationMaker, edge_name, make_operation, make_preprocessing, make_stem, run_stem
-from spaces.mixed import MixedOperation
+from spaces.mixed import MixedOperation, Source, sum_in_place
 from spaces.operations import NormalisedPool, draw_weights
 from spaces.supernet import CellKind, Mixture, Relaxation, Supernet, drop_running_statistics
 
@@ -47,15 +46,16 @@ class MixedCell(nn.Module):
 
     def forward(self, earlier: Tensor, later: Tensor, mixture: Mixture) -> Tensor:
         """Outputs of the two cells before to [B, 4 C, H, W]."""
-        states = [module(x) for module, x in zip(self.preprocessing, (earlier, later), strict=True)]
+        inputs = zip(self.preprocessing, (earlier, later), strict=True)
+        states = [Source(module(x)) for module, x in inputs]
         operations = mixture.operations.unbind()
         for rows in ROWS_INTO.values():
             terms = []
             for row, state in zip(rows, states, strict=True):
                 term = self.edges[edge_name(*EDGES[row])](state, operations[row])
                 terms.append(term if mixture.edges is None else mixture.edges[row] * term)
-            states.append(reduce(torch.add, terms))
-        return torch.cat(states[INPUTS:], 1)
+            states.append(Source(sum_in_place(terms)))
+        return torch.cat([state.x for state in states[INPUTS:]], 1)
 
 
 class DARTSSupernet(Supernet[Genotype]):

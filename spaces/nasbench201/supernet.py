@@ -8,13 +8,11 @@ alphas say. As both are 1 and 0 at first, a supernet whose mixture is one archit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
-from spaces.mixed import MixedOperation
+from spaces.mixed import MixedOperation, Source, sum_in_place
 from spaces.nasbench201.cell import EDGES, KERNELS, OPERATIONS, OUTPUT_NODE, SKIP, Cell, edge_name, edges_into
 from spaces.nasbench201.config import STAGES, NASBench201Config
 from spaces.nasbench201.network import ResidualBlock, make_operation
@@ -47,14 +45,14 @@ class MixedCell(nn.Module):
     def forward(self, x: Tensor, mixture: Mixture) -> Tensor:
         """[B, C, H, W] to the same shape."""
         operations = mixture.operations.unbind()
-        nodes = [x]
+        nodes = [Source(x)]
         for node in range(1, OUTPUT_NODE + 1):
             terms = []
             for edge, source in edges_into(node):
                 term = self.edges[edge_name(edge)](nodes[source], operations[edge])
                 terms.append(term if mixture.edges is None else mixture.edges[edge] * term)
-            nodes.append(reduce(torch.add, terms))
-        return nodes[-1]
+            nodes.append(Source(sum_in_place(terms)))
+        return nodes[-1].x
 
 
 class NASBench201Supernet(Supernet[Cell]):
