@@ -106,10 +106,18 @@ class EvolutionSearch(SearchMethod):
             InputError: whatever space, data, store, network or engine have to say.
             Stopped: no individual got a fitness; the reason of the last is named.
         """
-        fitness = Fitness(job, self._kind, self._recipe, SCORE_BATCH)
+        fitness = self._fitness(job)
         number = SearchTable(job.store).context(self._context(job, fitness))
         with frequent_writes(job.store):
             return self._run(job, progress, fitness, number)
+
+    def individuals(self, job: SearchJob) -> list[Individual]:
+        """Every individual of this search that the store holds, by step."""
+        number = SearchTable(job.store).context(self._context(job, self._fitness(job)))
+        return IndividualTable(job.store, number).read()
+
+    def _fitness(self, job: SearchJob) -> Fitness:
+        return Fitness(job, self._kind, self._recipe, SCORE_BATCH)
 
     def _run(self, job: SearchJob, progress: Progress, fitness: Fitness, number: int) -> EvolutionRecord:
         controller = Controller(

@@ -6,6 +6,11 @@ MODULES = {
     "kernels": "reports.studies.kernels",
     "scatter": "reports.studies.scatter",
     "robustness": "reports.studies.robustness",
+    "training": "reports.studies.training",
     "search": "reports.studies.search",
     "twelve-epochs": "reports.studies.twelve_epochs",
+    "averages": "reports.studies.averages",
+    "peers": "reports.studies.peers",
+    "collapse": "reports.studies.collapse",
+    "hierarchical": "reports.studies.hierarchical",
 }
