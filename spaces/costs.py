@@ -36,9 +36,9 @@ def relu(channels: int, size: int) -> Cost:
     return Cost(0, channels * size**2)
 
 
-def pool_3x3(channels: int, size: int) -> Cost:
-    """3x3 pooling to an output of height `size`."""
-    return Cost(0, 9 * channels * size**2)
+def pool(channels: int, kernel: int, size: int) -> Cost:
+    """kernel x kernel pooling to an output of height `size`."""
+    return Cost(0, kernel**2 * channels * size**2)
 
 
 def sharp_separable(inputs: int, middle: int, outputs: int, kernel: int, stride: int, size: int) -> list[Cost]:

@@ -136,9 +136,9 @@ class Supernet(nn.Module, ABC, Generic[ArchitectureT]):
         until no more than so many are left (P-DARTS, section 3.3).
         """
         strengths = {kind: self.strengths(kind) for kind in self.kinds}
-        normal, column = next(iter(strengths.values())), self.operations.index(SKIP)
         architecture = self.decode(strengths)
         while most_skips is not None and len(skips := self.skip_edges(architecture)) > most_skips:
+            normal, column = next(iter(strengths.values())), self.operations.index(SKIP)
             normal[min(skips, key=lambda edge: float(normal[edge, column])), column] = 0
             architecture = self.decode(strengths)
         return architecture

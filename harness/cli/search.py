@@ -19,6 +19,9 @@ Order = Annotated[int | None, typer.Option(help="1: alphas by the weights as the
 Epochs = Annotated[int | None, typer.Option(help="Epochs, instead of the method's.")]
 SearchBatch = Annotated[int | None, typer.Option("--batch-size", help="Images a step, instead of the method's.")]
 LearningRate = Annotated[float | None, typer.Option(help="First learning rate, instead of the method's.")]
+Schedule = Annotated[str | None, typer.Option(help="How the learning rate falls, instead of the method's.")]
+Power = Annotated[float | None, typer.Option(help="Power of the schedule cosine-power; 1 is the cosine.")]
+RateWarmup = Annotated[int | None, typer.Option(help="Epochs in which the rate of cosine-power rises.")]
 TrainImages = Annotated[int | None, typer.Option(help="Train the weights on at most so many images.")]
 Weighting = Annotated[str | None, typer.Option(help="How operations are mixed: softmax or max-w.")]
 Unshared = Annotated[bool, typer.Option("--unshared", help="Alphas of its own for every cell.")]
@@ -48,6 +51,7 @@ DEFAULT_OUT = Path("tfnas-search")
 TRAINED_WITH = {
     "nasbench201": ("--recipe", "nasbench201-200"),
     "darts": ("--recipe", "darts-cifar", "--channels", "36", "--cells", "20"),
+    "sharpdarts": ("--recipe", "sharpdarts-cifar", "--channels", "36", "--cells", "20"),
 }
 """How the literature trains what is found in a space; elsewhere the default recipe serves."""
 
@@ -63,6 +67,9 @@ def search(
     epochs: Epochs = None,
     batch_size: SearchBatch = None,
     learning_rate: LearningRate = None,
+    schedule: Schedule = None,
+    power: Power = None,
+    rate_warmup: RateWarmup = None,
     train_images: TrainImages = None,
     weighting: Weighting = None,
     unshared: Unshared = False,
@@ -95,6 +102,9 @@ def search(
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "schedule": schedule,
+        "power": power,
+        "warmup": rate_warmup,
         "train_images": train_images,
         "weighting": weighting,
         "shared": False if unshared else None,

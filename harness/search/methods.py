@@ -140,9 +140,39 @@ WARMUP = replace(DARTS, name="warmup", weights=replace(DARTS.weights, epochs=40)
 UNSHARED = replace(DARTS, name="unshared", relaxation=Relaxation(shared=False))
 """DARTS with alphas of its own in every cell: DARTS+'s experiment on cooperation and competition."""
 
+SHARPDARTS = replace(
+    DARTS,
+    name="sharpdarts",
+    weights=replace(
+        DARTS.weights,
+        epochs=120,
+        batch_size=48,
+        schedule="cosine-power",
+        power=2.0,
+        warmup=5,
+        final_learning_rate=1e-4,
+        cutout=16,
+    ),
+)
+"""Hundt et al., 2019, cnn/train_search.py by its defaults and README, without AutoAugment."""
+
+DHGS = replace(SHARPDARTS, name="dhgs", relaxation=Relaxation(weighting="max-w"))
+"""Differentiable Hyperparameter Grid Search of the same paper, with its Max-W: made for the space hypercuboid."""
+
 RECIPES = {
     recipe.name: recipe
-    for recipe in (DARTS, DARTS_NASBENCH201, DARTS_PLUS, DARTS_PLUS_STABLE, PDARTS, PCDARTS, WARMUP, UNSHARED)
+    for recipe in (
+        DARTS,
+        DARTS_NASBENCH201,
+        DARTS_PLUS,
+        DARTS_PLUS_STABLE,
+        PDARTS,
+        PCDARTS,
+        WARMUP,
+        UNSHARED,
+        SHARPDARTS,
+        DHGS,
+    )
 }
 
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from spaces.base import Complexity, NetworkConfig
-from spaces.costs import Cost, classifier, convolution, norm, pool_3x3, relu, sharp_separable, total
+from spaces.costs import Cost, classifier, convolution, norm, pool, relu, sharp_separable, total
 from spaces.darts.genotype import (
     AVERAGE_POOL,
     DILATED,
@@ -141,7 +141,7 @@ class DARTSConfig(NetworkConfig):
             ]
         if operation == SKIP and stride == 2:
             return [relu(channels, 2 * size), convolution(channels, channels, 1, size), norm(channels, size)]
-        return [pool_3x3(channels, size)] if operation in (MAX_POOL, AVERAGE_POOL) else []
+        return [pool(channels, 3, size)] if operation in (MAX_POOL, AVERAGE_POOL) else []
 
     def _stem_costs(self) -> list[Cost]:
         width, size = self.stem_channels(), self.image_size
