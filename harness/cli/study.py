@@ -28,7 +28,7 @@ BUDGET = 100
 REDUCED = {"channels": 8, "cells": 1}
 """Of networks that a study trains where no size is given: seconds an epoch on one core."""
 
-Name = Annotated[str, typer.Argument(help="Study, or all; `tfnas study list` names them.")]
+Name = Annotated[str, typer.Argument(help="Study; `tfnas study list` names them; all: those of scores.")]
 Truth = Annotated[str | None, typer.Option(help="Table of accuracies, or trained: those in the store.")]
 Peers = Annotated[Path | None, typer.Option(help="Table of published scores, for the study peers.")]
 Sample = Annotated[int | None, typer.Option(min=4, help="Architectures, instead of the study's number.")]
@@ -68,12 +68,12 @@ def study(
     as_json: options.Json = False,
 ) -> None:
     """Answer a question with numbers, pictures and a page. The same command again measures nothing twice."""
-    from reports.studies.registry import MODULES
+    from reports.studies.registry import OF_THE_ARTICLE
 
     if name == "list":
         list_studies(as_json)
         return
-    names = list(MODULES) if name == EVERY_STUDY else [name]
+    names = list(OF_THE_ARTICLE) if name == EVERY_STUDY else [name]
     from harness.scorers.base import load_scorer
     from harness.store import Store
     from harness.training.recipes import load_recipe

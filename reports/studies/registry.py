@@ -14,3 +14,15 @@ MODULES = {
     "collapse": "reports.studies.collapse",
     "hierarchical": "reports.studies.hierarchical",
 }
+
+OF_THE_ARTICLE = (
+    "kernels",
+    "scatter",
+    "robustness",
+    "training",
+    "search",
+    "twelve-epochs",
+    "averages",
+    "peers",
+)
+"""What `tfnas study all` runs: the questions of the NASWOT article. The others search, for hours."""
