@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Counting = Literal["live", "all"]
 """Which ReLUs a scorer sees: those on a path from input to output, or every one as written."""
 
+Reading = Literal["images", "text"]
+"""What the networks of a space read, and data sets hold."""
+
 ENUMERABLE_SIZE = 1_000_000
 """Up to this size a sample is drawn from the enumerated space, so that asking for all of it ends."""
 
@@ -73,6 +76,8 @@ class SearchSpace(ABC, Generic[ArchitectureT, ConfigT]):
     name: ClassVar[str]
     description: ClassVar[str]
     config_type: type[ConfigT]
+
+    reads: ClassVar[Reading] = "images"
 
     code: str = ""
     """Fingerprint of code that decides what a text builds, where that may change between runs: part of a key."""

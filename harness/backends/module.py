@@ -46,7 +46,8 @@ class _OrderRefused(InputError):
 def _kernel_of_run(network: nn.Module, images: Tensor, seed: int) -> NDArray[np.int64] | None:
     recorder = _RectifierRecorder(len(images))
     torch.manual_seed(seed)
-    leaf = images.detach().requires_grad_()
+    # Whole numbers, such as the words of a text, have no gradient.
+    leaf = images.detach().requires_grad_(images.is_floating_point())
     with _Discarded(), recorder:
         try:
             output = network(leaf * 1)

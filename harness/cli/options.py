@@ -14,6 +14,9 @@ import typer
 Space = Annotated[str, typer.Option(help="Search space, or python:MODULE:FACTORY; `tfnas spaces` lists them.")]
 Scorers = Annotated[list[str], typer.Option("--scorer", help="Scorer, repeatable; `tfnas scorers` lists them.")]
 DatasetName = Annotated[str, typer.Option("--dataset", help="Data set; `tfnas datasets` lists them.")]
+AnyDataset = Annotated[
+    str | None, typer.Option("--dataset", help="Data set; `tfnas datasets` lists them. Default: digits, or text.")
+]
 DataDir = Annotated[Path, typer.Option(help="Folder of the official data sets.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 or CIFAR-100 into --data-dir.")]
 ImageSize = Annotated[int | None, typer.Option(help="Resize the images to this height and width.")]
@@ -26,6 +29,10 @@ Everything = Annotated[bool, typer.Option("--all", help="Every architecture of t
 Architectures = Annotated[Path | None, typer.Option(help="File of architectures, one a line; - reads stdin.")]
 Channels = Annotated[int | None, typer.Option(help="Channels of the first stage (the space's C).")]
 Cells = Annotated[int | None, typer.Option(help="Cells per stage (the space's N).")]
+Hidden = Annotated[int | None, typer.Option(help="Units of a language model (its width).")]
+Dropout = Annotated[
+    float | None, typer.Option(help="One rate of dropout in language models, instead of the recipe's many.")
+]
 StorePath = Annotated[Path, typer.Option("--store", help="Results file (SQLite).")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Worker processes; by default what the machine has.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, all else on stderr.")]

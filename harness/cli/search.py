@@ -11,13 +11,17 @@ import typer
 
 from harness.cli import options
 from harness.cli.options import print_json, say
-from harness.cli.setting import load_setting
+from harness.cli.setting import dataset_or_default, load_setting
 from harness.search.base import METHODS, SearchJob, load_method
 
-Method = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")]
+Method = Annotated[
+    str | None, typer.Option(help=f"One of {', '.join(METHODS)}. Default: darts, in space darts-rnn darts-rnn.")
+]
 Order = Annotated[int | None, typer.Option(help="1: alphas by the weights as they are; 2: after a virtual step.")]
 Epochs = Annotated[int | None, typer.Option(help="Epochs, instead of the method's.")]
-SearchBatch = Annotated[int | None, typer.Option("--batch-size", help="Images a step, instead of the method's.")]
+SearchBatch = Annotated[
+    int | None, typer.Option("--batch-size", help="Images or readers a step, instead of the method's.")
+]
 LearningRate = Annotated[float | None, typer.Option(help="First learning rate, instead of the method's.")]
 Schedule = Annotated[str | None, typer.Option(help="How the learning rate falls, instead of the method's.")]
 Power = Annotated[float | None, typer.Option(help="Power of the schedule cosine-power; 1 is the cosine.")]
@@ -48,18 +52,22 @@ Out = Annotated[Path, typer.Option(help="Folder of checkpoint, curves and the ar
 
 DEFAULT_OUT = Path("tfnas-search")
 
+DEFAULT_METHODS = {"darts-rnn": "darts-rnn"}
+"""Of spaces whose supernet reads no images."""
+
 TRAINED_WITH = {
     "nasbench201": ("--recipe", "nasbench201-200"),
     "darts": ("--recipe", "darts-cifar", "--channels", "36", "--cells", "20"),
+    "darts-rnn": ("--recipe", "darts-ptb", "--hidden", "850"),
     "sharpdarts": ("--recipe", "sharpdarts-cifar", "--channels", "36", "--cells", "20"),
 }
 """How the literature trains what is found in a space; elsewhere the default recipe serves."""
 
 
 def search(
-    method: Method = "darts",
+    method: Method = None,
     space: options.Space = "nasbench201",
-    dataset: options.DatasetName = "digits",
+    dataset: options.AnyDataset = None,
     data_dir: options.DataDir = options.DEFAULT_DATA,
     download: options.Download = False,
     image_size: options.ImageSize = None,
@@ -71,6 +79,7 @@ def search(
     power: Power = None,
     rate_warmup: RateWarmup = None,
     train_images: TrainImages = None,
+    dropout: options.Dropout = None,
     weighting: Weighting = None,
     unshared: Unshared = False,
     warmup_epochs: WarmupEpochs = None,
@@ -87,6 +96,7 @@ def search(
     recipe: Recipe = None,
     channels: options.Channels = None,
     cells: options.Cells = None,
+    hidden: options.Hidden = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     store: options.StorePath = options.DEFAULT_STORE,
@@ -106,6 +116,7 @@ def search(
         "power": power,
         "warmup": rate_warmup,
         "train_images": train_images,
+        "dropout": dropout,
         "weighting": weighting,
         "shared": False if unshared else None,
         "warmup_epochs": warmup_epochs,
@@ -121,6 +132,8 @@ def search(
         "address": address,
         "recipe": recipe,
     }
+    method = method or DEFAULT_METHODS.get(space, "darts")
+    dataset = dataset_or_default(dataset, space)
     chosen = load_method(method, {name: value for name, value in settings.items() if value is not None})
     setting = load_setting(
         space,
@@ -131,6 +144,7 @@ def search(
         device=device,
         channels=channels,
         cells=cells,
+        hidden=hidden,
     )
     out.mkdir(parents=True, exist_ok=True)
     say(f"search {method} with {chosen.recipe_text()}")
@@ -140,7 +154,7 @@ def search(
     (out / f"{method}-{setting.space.name}-seed{seed}.txt").write_text(f"{found.architecture}\n")
     training = training_command(setting.space.name, found.architecture, dataset, seed, store)
     if as_json:
-        print_json({**asdict(found), "train": training, "store": str(store)})
+        print_json({"genotype": found.architecture, **asdict(found), "train": training, "store": str(store)})
         return
     print(f"architecture: {found.architecture}")
     print(f"rule: {found.rule}, epoch {found.epoch}: {found.reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,17 @@ class Setting:
     device: str
 
 
+EMBEDDED: Mapping[str, str] = {"images": "digits", "text": "text"}
+"""The data set that every installation has, by what a space reads."""
+
+
+def dataset_or_default(dataset: str | None, space: str) -> str:
+    """The data set that was asked for, or the embedded one that fits the space."""
+    from spaces.registry import load_space
+
+    return dataset or EMBEDDED[load_space(space).reads]
+
+
 def load_setting(
     space: str,
     dataset: str,
@@ -31,16 +43,20 @@ def load_setting(
     device: str,
     channels: int | None,
     cells: int | None,
+    hidden: int | None = None,
 ) -> Setting:
     """Load what the options name. Raises `InputError` for the first that is wrong."""
     from harness.datasets import load_dataset
     from harness.machine import resolve_device
+    from spaces.errors import InputError
     from spaces.registry import load_space
 
     loaded = load_space(space)
     target = resolve_device(device).type
     data = load_dataset(dataset, root=data_dir, download=download, image_size=image_size)
-    settings: dict[str, Any] = {"channels": channels, "cells": cells}
+    if data.kind != loaded.reads:
+        raise InputError(f"space {space} reads {loaded.reads}, but --dataset {dataset} holds {data.kind}")
+    settings: dict[str, Any] = {"channels": channels, "cells": cells, "hidden": hidden}
     config = loaded.configure(
         input_channels=data.channels, image_size=data.image_size, classes=len(data.classes), **settings
     )

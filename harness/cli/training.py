@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,18 +10,26 @@ import typer
 
 from harness.cli import options
 from harness.cli.options import command_line, print_json
-from harness.cli.setting import load_setting
+from harness.cli.setting import dataset_or_default, load_setting
 
 if TYPE_CHECKING:
     from harness.store import Store
+    from harness.training.recipes import Recipe as ImageRecipe
     from harness.training.run import TrainingJob, TrainingSummary
+    from harness.training.text_recipes import LanguageRecipe
     from spaces.base import Architecture, NetworkConfig
 
 Recipe = Annotated[
-    str, typer.Option(help="nasbench201-200, nasbench201-12, darts-cifar, sharpdarts-cifar or small.")
+    str,
+    typer.Option(
+        help="nasbench201-200, nasbench201-12, darts-cifar, sharpdarts-cifar, small or tiny; "
+        "for text darts-ptb, darts-wikitext2 or small."
+    ),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Epochs, instead of the recipe's.")]
-TrainingBatch = Annotated[int | None, typer.Option("--batch-size", help="Images a step, instead of the recipe's.")]
+TrainingBatch = Annotated[
+    int | None, typer.Option("--batch-size", help="Images or readers a step, instead of the recipe's.")
+]
 LearningRate = Annotated[float | None, typer.Option(help="First learning rate, instead of the recipe's.")]
 Schedule = Annotated[str | None, typer.Option(help="How the learning rate falls, instead of the recipe's.")]
 Power = Annotated[float | None, typer.Option(help="Power of the schedule cosine-power; 1 is the cosine.")]
@@ -31,7 +39,7 @@ TrainImages = Annotated[int | None, typer.Option(help="Train on at most so many 
 
 def train(
     space: options.Space = "nasbench201",
-    dataset: options.DatasetName = "digits",
+    dataset: options.AnyDataset = None,
     data_dir: options.DataDir = options.DEFAULT_DATA,
     download: options.Download = False,
     image_size: options.ImageSize = None,
@@ -49,6 +57,8 @@ def train(
     genotype: Genotypes = [],  # noqa: B006 - typer copies it
     channels: options.Channels = None,
     cells: options.Cells = None,
+    hidden: options.Hidden = None,
+    dropout: options.Dropout = None,
     device: options.Device = "auto",
     processes: options.Processes = None,
     store: options.StorePath = options.DEFAULT_STORE,
@@ -57,17 +67,20 @@ def train(
     """Train architectures as ground truth. The same command again continues where it stopped."""
     from harness.selection import select_architectures
     from harness.store import Store
-    from harness.training.recipes import load_recipe
-    from harness.training.run import TrainingJob
+    from harness.training.run import TrainingJob, load_any_recipe
+    from spaces.registry import load_space
 
-    chosen_recipe = load_recipe(
+    dataset = dataset_or_default(dataset, space)
+    chosen_recipe = load_any_recipe(
         recipe,
+        load_space(space).reads,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
         train_images=train_images,
         schedule=schedule,
         power=power,
+        dropout=dropout,
     )
     setting = load_setting(
         space,
@@ -78,6 +91,7 @@ def train(
         device=device,
         channels=channels,
         cells=cells,
+        hidden=hidden,
     )
     chosen = select_architectures(
         setting.space,
@@ -87,25 +101,89 @@ def train(
         seed=seed,
         genotypes=genotype,
     )
-    config = with_auxiliary_head(setting.config) if chosen_recipe.auxiliary else setting.config
-    job = TrainingJob(space, config, chosen_recipe, seed, dataset, data_dir, image_size, setting.device)
+    job = TrainingJob(
+        space,
+        training_config(setting.config, chosen_recipe),
+        chosen_recipe,
+        seed,
+        dataset,
+        data_dir,
+        image_size,
+        setting.device,
+    )
     with Store(store) as opened:
         summary = run_training(job, chosen, opened, processes=processes)
+        perplexities = trained_perplexities(job, chosen, opened)
     if as_json:
-        print_json({**asdict(summary), "store": str(store)})
+        shown = {"perplexities": [asdict(each) for each in perplexities]} if perplexities else {}
+        print_json({**asdict(summary), **shown, "store": str(store)})
     else:
+        for each in perplexities:
+            print(f"{each.genotype}: validation {each.validation:.1f}, test {each.test:.1f}; {each.note}")
         print(f"{describe(summary)}; in {store}")
     if summary.interrupted:
         raise KeyboardInterrupt
 
 
-def with_auxiliary_head(config: NetworkConfig) -> NetworkConfig:
+def training_config(config: NetworkConfig, recipe: ImageRecipe | LanguageRecipe) -> NetworkConfig:
     """The config of networks that have the head a recipe weighs; others have none to train."""
-    return replace(config, **{"auxiliary": True}) if hasattr(config, "auxiliary") else config
+    weighed = getattr(recipe, "auxiliary", 0) and hasattr(config, "auxiliary")
+    return replace(config, **{"auxiliary": True}) if weighed else config
+
+
+@dataclass(frozen=True)
+class Perplexities:
+    """What a language model reached after training, and the unigram model beside it, by split."""
+
+    genotype: str
+    validation: float
+    test: float
+    best_epoch: int
+    averaged_since: int | None
+    unigram_validation: float
+    unigram_test: float
+
+    @property
+    def note(self) -> str:
+        """What stands behind the two figures."""
+        averaged = "not averaged" if self.averaged_since is None else f"averaged since epoch {self.averaged_since}"
+        return (
+            f"epoch {self.best_epoch}, {averaged}; "
+            f"unigram model {self.unigram_validation:.1f} and {self.unigram_test:.1f}"
+        )
+
+
+def trained_perplexities(job: TrainingJob, architectures: list[Architecture], store: Store) -> list[Perplexities]:
+    """Those of the architectures that are trained, none where they read images."""
+    from harness.datasets.text import Corpus
+    from harness.training.perplexities import PerplexityTable
+    from spaces.registry import load_space
+
+    corpus, space = job.load_dataset(), load_space(job.space)
+    if not isinstance(corpus, Corpus):
+        return []
+    known = PerplexityTable(store).read(store.training_context(job.context()))
+    unigram = [corpus.unigram_perplexity(tokens) for tokens in (corpus.tokens.validation, corpus.tokens.test)]
+    found = []
+    for architecture in architectures:
+        record = known.get(str(space.canonical(architecture, "live")))
+        if record:
+            values = (
+                record.validation_perplexity,
+                record.test_perplexity,
+                record.best_epoch,
+                record.averaged_since,
+            )
+            found.append(Perplexities(str(architecture), *values, *unigram))
+    return found
 
 
 def run_training(
-    job: TrainingJob, architectures: list[Architecture], store: Store, *, processes: int | None
+    job: TrainingJob,
+    architectures: list[Architecture],
+    store: Store,
+    *,
+    processes: int | None,
 ) -> TrainingSummary:
     """Train with a progress bar; checkpoints lie beside the store until a training is finished."""
     from harness.machine import cores
@@ -117,7 +195,12 @@ def run_training(
     folder = Path(f"{store.path}.checkpoints")
     with progress_bar(f"train {job.recipe.name}", len(architectures)) as progress:
         summary = train_architectures(
-            job, architectures, store, checkpoints=folder, processes=workers, progress=progress
+            job,
+            architectures,
+            store,
+            checkpoints=folder,
+            processes=workers,
+            progress=progress,
         )
     if summary.trained:
         context = store.training_context(job.context())

@@ -5,6 +5,7 @@ from pathlib import Path
 from harness.datasets.base import Batch, Dataset, Images, draw_batch, own_batch
 from harness.datasets.official import load_cifar, load_digits, load_imagenet16
 from harness.datasets.own import load_folder, load_npz
+from harness.datasets.text import load_corpus, load_embedded
 from spaces.errors import InputError
 
 __all__ = ["Batch", "Dataset", "Images", "dataset_names", "draw_batch", "load_dataset", "own_batch"]
@@ -19,6 +20,9 @@ def dataset_names() -> dict[str, str]:
         "imagenet16-120": "first 120 classes of ImageNet at 16x16: the batch files in ImageNet16 in --data-dir",
         "folder:PATH": "your images: one folder per class below PATH, any size, made RGB and square",
         "npz:PATH": "your arrays: train_images (uint8) or train_jpeg with train_offsets, train_labels, test_...",
+        "text": "scikit-learn's descriptions of its data sets, 10,000 words of English; needs no download",
+        "ptb:PATH": "Penn Treebank: ptb.train.txt (or train.txt), ptb.valid.txt and ptb.test.txt below PATH",
+        "wikitext2:PATH": "WikiText-2: wiki.train.tokens (or train.txt), and so on; without it valid.txt trains",
     }
 
 
@@ -28,7 +32,8 @@ def load_dataset(
     """Load the data set called `name` (see `dataset_names`).
 
     `root` is the folder of the official data sets (--data-dir), `download` lets torchvision fetch cifar10 or
-    cifar100 into it, and `image_size` resizes the images of any data set to that many pixels a side. Raises
+    cifar100 into it, and `image_size` resizes the images of any data set to that many pixels a side; for a text
+    it is the tokens of a sequence that is scored. Raises
     InputError for an unknown name, for missing or corrupt files, and for data of the wrong shape.
     """
     if image_size is not None and image_size < 1:
@@ -44,4 +49,8 @@ def load_dataset(
             return load_folder(name, Path(path).expanduser(), image_size)
         case "npz", ":", path if path:
             return load_npz(name, Path(path).expanduser(), image_size)
+        case "text", "", "":
+            return load_embedded(image_size)
+        case (("ptb" | "wikitext2") as corpus), ":", path if path:
+            return load_corpus(corpus, Path(path).expanduser(), image_size)
     raise InputError(f"no data set {name!r}; allowed are {', '.join(dataset_names())}")

@@ -4,10 +4,12 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
 
+from spaces.base import Reading
 from spaces.errors import InputError
 
 # Users' seeds stay below 2**64, so a split or a sample never shares a random stream with a batch.
@@ -35,8 +37,10 @@ class Dataset:
 
     `mean` and `std` are one number per channel, of pixels scaled to [0, 1]. `flip` says whether a horizontal
     flip keeps the class. `fingerprint` is a hash (16 hex digits) of labels, shapes and a fixed sample of the
-    images: it names the data whatever its path.
+    images: it names the data whatever its path. `kind` is what the networks of a space must read.
     """
+
+    kind: ClassVar[Reading] = "images"
 
     name: str
     classes: tuple[str, ...]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from harness.datasets.base import Dataset, Images, short_hash
+from spaces.base import Reading
 from spaces.errors import InputError
 
 UNKNOWN, END = "<unk>", "<eos>"
@@ -52,6 +54,8 @@ class Corpus(Dataset):
     reads it. `unknown` is the share of validation and test tokens replaced by `<unk>`, `origin` which files are
     which split.
     """
+
+    kind: ClassVar[Reading] = "text"
 
     tokens: TextSplits
     unknown: float
@@ -103,7 +107,7 @@ def load_embedded(length: int | None) -> Corpus:
             for number, paragraph in enumerate(re.split(r"\n\s*\n", file.read_text("utf-8").lower())):
                 words = re.findall(r"\w+|[^\w\s]", paragraph)
                 splits[max(0, number % 10 - 7)] += [*words, END] if words else []
-    seen = {word: splits[0].count(word) for word in set(splits[0])}
+    seen = Counter(splits[0])
     splits[0] = [word if seen[word] > 1 else UNKNOWN for word in splits[0]]
     return make_corpus("text", splits, "8 of 10 paragraphs train, one validates, one tests", length)
 

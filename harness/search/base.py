@@ -85,6 +85,7 @@ METHODS: Mapping[str, MethodEntry] = {
     "pcdarts": MethodEntry(_DIFFERENTIABLE, "PC-DARTS: a quarter of the channels, edge normalisation"),
     "warmup": MethodEntry(_DIFFERENTIABLE, "like Auto-DeepLab: alphas rest for 20 of 40 epochs"),
     "unshared": MethodEntry(_DIFFERENTIABLE, "DARTS with alphas of its own in every cell"),
+    "darts-rnn": MethodEntry("harness.search.recurrent:recurrent_search", "DARTS for a recurrent cell, on text"),
     "sharpdarts": MethodEntry(_DIFFERENTIABLE, "sharpDARTS: 120 epochs of Cosine Power Annealing, cutout"),
     "dhgs": MethodEntry(_DIFFERENTIABLE, "the same with Max-W: hyperparameter grid search, for hypercuboid"),
     "evolution": MethodEntry(_EVOLUTION, "tournaments in a population that only grows (Liu et al., 2018)"),

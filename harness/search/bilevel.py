@@ -6,7 +6,8 @@ without arguments that runs the supernet, as it is now, on one batch: the same o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -31,23 +32,31 @@ def second_order_gradient(
     validation_loss: Loss,
     alphas: Sequence[nn.Parameter],
     optimiser: torch.optim.SGD,
+    clip: float | None = None,
 ) -> list[Tensor]:
     """Gradient of the validation loss after one virtual step of the weights on the training loss.
 
     With w' the weights after that step and xi the learning rate of `optimiser`, which holds all weights in one
     group: grad_alpha L_val(w', alpha) - xi * H v, for v = grad_w' L_val(w', alpha) and H the second derivative
     of L_train by alpha and w (equation 7). The weights come back to the bit; their momentum is only read.
+
+    With `clip` the gradient of that step is shortened to this norm, as rnn/architect.py does; the factor by which
+    it is counts as a constant and stands before H too.
     """
     group = optimiser.param_groups[0]
     weights: list[nn.Parameter] = group["params"]
     start = [weight.detach().clone() for weight in weights]
     gradients = torch.autograd.grad(training_loss(), weights)
+    factor = 1.0 if clip is None else _clipping(gradients, clip)
+    if factor < 1:
+        gradients = tuple(factor * gradient for gradient in gradients)
     _place(weights, start, _virtual_step(optimiser, gradients), -group["lr"])
     both = torch.autograd.grad(validation_loss(), [*alphas, *weights])
     direct, vector = both[: len(alphas)], both[len(alphas) :]
     product = _hessian_vector_product(training_loss, alphas, weights, start, vector)
     _place(weights, start, vector, 0.0)
-    return [gradient - group["lr"] * curvature for gradient, curvature in zip(direct, product, strict=True)]
+    rate = factor * group["lr"]
+    return [gradient - rate * curvature for gradient, curvature in zip(direct, product, strict=True)]
 
 
 def hessian_vector_product(
@@ -74,15 +83,34 @@ def _hessian_vector_product(
     start: Sequence[Tensor],
     vector: Sequence[Tensor],
 ) -> list[Tensor]:
-    length = float(torch.nn.utils.get_total_norm(vector))
+    length = float(nn.utils.get_total_norm(vector))
     if length == 0:
         return [torch.zeros_like(alpha) for alpha in alphas]
     epsilon = PERTURBATION / length
-    _place(weights, start, vector, epsilon)
-    above = torch.autograd.grad(training_loss(), alphas)
-    _place(weights, start, vector, -epsilon)
-    below = torch.autograd.grad(training_loss(), alphas)
+    with at_rest(weights):
+        _place(weights, start, vector, epsilon)
+        above = torch.autograd.grad(training_loss(), alphas)
+        _place(weights, start, vector, -epsilon)
+        below = torch.autograd.grad(training_loss(), alphas)
     return [(plus - minus) / (2 * epsilon) for plus, minus in zip(above, below, strict=True)]
+
+
+@contextmanager
+def at_rest(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """What runs inside keeps nothing for gradients of these weights, and computes none."""
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
+
+
+def _clipping(gradients: Sequence[Tensor], clip: float) -> float:
+    """By what clipping to this norm multiplies the gradients."""
+    norm = float(nn.utils.get_total_norm(gradients))
+    return clip / norm if norm > clip else 1.0
 
 
 def _virtual_step(optimiser: torch.optim.SGD, gradients: Sequence[Tensor]) -> list[Tensor]:

@@ -101,8 +101,10 @@ def prepare_training(dataset: Dataset, recipe: Recipe, seed: int, device: torch.
     """Split the training images and put everything on the device.
 
     Raises:
-        InputError: too few images to train, validate and test.
+        InputError: the data set is none of images, or has too few to train, validate and test.
     """
+    if dataset.kind != "images":
+        raise InputError(f"{dataset.name} is a text, and recipe {recipe.name} is for images")
     training, validation = hold_out(dataset, recipe, seed)
     normalise = Normalise(dataset, device)
     return TrainingSetup(

@@ -2,155 +2,114 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from harness.datasets import Dataset
 from harness.datasets.text import Corpus, columns
+from harness.records import Epoch
+from harness.training.averaging import KeptWeights, WeightAverage, reached_plateau
 from harness.training.checkpoint import Checkpoint, Stateful
+from harness.training.text_recipes import LanguageRecipe, TextRecipe
 from harness.training.trainer import Tally, set_learning_rate
+from spaces.base import NetworkConfig
 from spaces.darts_rnn import DARTSRNNConfig
-from spaces.darts_rnn.language import DropoutRates, LanguageModel, Masks, Reading, draw_masks
+from spaces.darts_rnn.language import LanguageModel, Masks, Reading, draw_masks
 from spaces.errors import InputError, Stopped
 from spaces.weights import keyed_generator
 
-SHORTEST, LONGEST_EXTRA, HALVED_SHARE = 5, 20, 0.05
-"""Parts of a text have at least 5 tokens and at most 20 above the recipe's; 5 % aim at half of that."""
+
+@dataclass(frozen=True, eq=False)
+class TextSetup:
+    """A text in columns on the device, int64 [places, readers] each, and how to train on it."""
+
+    recipe: LanguageRecipe
+    config: DARTSRNNConfig
+    training: Tensor
+    validation: Tensor
+    test: Tensor
+    seed: int
 
 
-@dataclass(frozen=True)
-class TextRecipe:
-    """How the weights of a language model are trained; the defaults are those of the authors' evaluation.
-
-    A text is read by `batch_size` readers at once, in parts of about `length` tokens (normal noise of `jitter`
-    around it), between which states are carried, but no gradients. SGD at `learning_rate`, times the part's
-    share of `length`; gradients are clipped to norm `clip`. `slowness` weighs the mean square of the change of
-    the states from one place to the next, `activation` that of the states that the decoder reads. Validation
-    and test are read by `evaluation_batch_size` readers.
+def prepare_text(
+    dataset: Dataset, recipe: LanguageRecipe, config: NetworkConfig, seed: int, device: torch.device
+) -> TextSetup:
+    """The text as the recipe's readers read it.
 
     Raises:
-        InputError: a value out of its range.
+        InputError: the data set is no text, the config is for no language model, or the text is too short for
+            so many readers.
     """
-
-    name: str = "darts-ptb"
-    epochs: int = 8000
-    batch_size: int = 64
-    evaluation_batch_size: int = 10
-    length: int = 35
-    jitter: float = 5.0
-    learning_rate: float = 20.0
-    weight_decay: float = 8e-7
-    clip: float = 0.25
-    slowness: float = 1e-3
-    activation: float = 0.0
-    dropout: DropoutRates = field(default_factory=lambda: DropoutRates(token=0.1))
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "evaluation_batch_size", "length"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} of a recipe must be at least 1, not {getattr(self, name)}")
-        for name in ("learning_rate", "clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} of a recipe must be above 0, not {getattr(self, name)}")
-        for name in ("jitter", "weight_decay", "slowness", "activation"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} of a recipe must be at least 0, not {getattr(self, name)}")
-
-    def text(self) -> str:
-        """One text per recipe: its JSON, keys sorted."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    def parts(self, places: int, rng: np.random.Generator) -> list[range]:
-        """The places that each part of an epoch reads, the last place being for its target only."""
-        parts = []
-        start = 0
-        while start < places - 1:
-            aim = self.length if rng.random() >= HALVED_SHARE else self.length / 2
-            drawn = int(rng.normal(aim, self.jitter))
-            size = min(max(min(SHORTEST, self.length), drawn), self.length + LONGEST_EXTRA)
-            parts.append(range(start, min(start + size, places - 1)))
-            start += size
-        return parts
-
-
-@dataclass(frozen=True)
-class LanguageRecipe(TextRecipe):
-    """A recipe whose weights are averaged from the epoch whose validation loss is above the best of all but the
-    `plateau` epochs before it (the non-monotone criterion of Merity et al., 2018)."""
-
-    plateau: int = 5
-
-
-@dataclass(frozen=True)
-class LanguageEpoch:
-    """One epoch: losses in nats a token, whether weights were averaged, seconds since the start."""
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    averaged: bool
-    seconds: float
+    if not isinstance(dataset, Corpus) or not isinstance(config, DARTSRNNConfig):
+        raise InputError(f"recipe {recipe.name} for text trains darts-rnn on a text, not on {dataset.name}")
+    tokens, readers = dataset.tokens, recipe.evaluation_batch_size
+    return TextSetup(
+        recipe=recipe,
+        config=config,
+        training=columns(tokens.train, recipe.batch_size, "training").to(device),
+        validation=columns(tokens.validation, readers, "validation").to(device),
+        test=columns(tokens.test, readers, "test").to(device),
+        seed=seed,
+    )
 
 
 class TrainedLanguage(NamedTuple):
-    """Perplexities of the weights of the best epoch by validation, seconds over all resumes, and the curve."""
+    """A trained language model, measured with the weights of its best epoch by validation loss.
 
+    Accuracies are the shares of next tokens in percent that were the likeliest; seconds are over all resumes.
+    Weights were averaged from the epoch `averaged_since` on, None for never.
+    """
+
+    validation_accuracy: float
+    test_accuracy: float
+    seconds: float
+    curve: tuple[Epoch, ...]
     validation_perplexity: float
     test_perplexity: float
-    epoch: int
-    seconds: float
-    curve: tuple[LanguageEpoch, ...]
+    best_epoch: int
+    averaged_since: int | None
 
 
 def train_language(
     network: LanguageModel,
-    corpus: Corpus,
-    config: DARTSRNNConfig,
-    recipe: LanguageRecipe,
-    seed: int,
+    setup: TextSetup,
     *,
     checkpoint: Checkpoint | None = None,
-    on_epoch: Callable[[LanguageEpoch], None] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
 ) -> TrainedLanguage:
-    """Train a network in place on its device, from its checkpoint where there is one, and measure it.
+    """Train a network in place, from its checkpoint where there is one, and measure it.
 
     Parts and dropout of an epoch come from (seed, epoch), so a resumed training has the same bits on CPU. After
     each epoch the checkpoint is written, then `on_epoch` is called. The authors read the test text by one
     reader; here it is read as the validation text is.
 
     Raises:
-        InputError: the text is too short for the readers, or the checkpoint is damaged or of another training.
+        InputError: the checkpoint is damaged or of another training.
         Stopped: the loss is no longer finite; the checkpoint is that of the last good epoch.
     """
     started = time.perf_counter()
     assert isinstance(network, nn.Module)
-    device = next(network.parameters()).device
-    training = columns(corpus.tokens.train, recipe.batch_size, "training").to(device)
-    validation, test = (
-        columns(tokens, recipe.evaluation_batch_size, split).to(device)
-        for tokens, split in ((corpus.tokens.validation, "validation"), (corpus.tokens.test, "test"))
-    )
+    network.to(setup.training.device)
+    recipe = setup.recipe
     optimiser = torch.optim.SGD(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     average, best = WeightAverage(network), KeptWeights(network)
     parts: dict[str, Stateful] = {"network": network, "optimiser": optimiser, "average": average, "best": best}
-    curve = [LanguageEpoch(*row) for row in checkpoint.load(parts)] if checkpoint else []
+    curve = [Epoch(*row) for row in checkpoint.load(parts)] if checkpoint else []
     earlier = curve[-1].seconds if curve else 0.0
     while len(curve) < recipe.epochs:
         number = len(curve) + 1
-        if not average.count and reached_plateau([epoch.validation_loss for epoch in curve], recipe.plateau):
-            average.start()
-        train_loss = _train_epoch(network, optimiser, average, training, config, recipe, (seed, number))
+        if average.since is None and reached_plateau([epoch.validation_loss for epoch in curve], recipe.plateau):
+            average.start(number)
+        train_loss, train_accuracy = _train_epoch(network, optimiser, average, setup, number)
         with average.in_place():
-            validation_loss, _ = evaluate_text(network, validation, recipe.length)
+            validation_loss, validation_accuracy = evaluate_text(network, setup.validation, recipe.length)
             if not math.isfinite(train_loss) or not math.isfinite(validation_loss):
                 raise Stopped(
                     f"the loss is no longer finite in epoch {number}; the {len(curve)} epochs before it are kept"
@@ -158,30 +117,34 @@ def train_language(
                 )
             if validation_loss < min((epoch.validation_loss for epoch in curve), default=math.inf):
                 best.keep()
-        seconds = earlier + time.perf_counter() - started
-        curve.append(LanguageEpoch(number, train_loss, validation_loss, average.count > 0, seconds))
+        curve.append(
+            Epoch(
+                epoch=number,
+                learning_rate=recipe.learning_rate,
+                train_loss=train_loss,
+                train_accuracy=train_accuracy,
+                validation_loss=validation_loss,
+                validation_accuracy=validation_accuracy,
+                seconds=earlier + time.perf_counter() - started,
+            )
+        )
         if checkpoint:
             checkpoint.save(parts, [astuple(epoch) for epoch in curve])
         if on_epoch:
             on_epoch(curve[-1])
     best.restore()
     chosen = min(curve, key=lambda epoch: epoch.validation_loss)
-    test_loss, _ = evaluate_text(network, test, recipe.length)
-    seconds = earlier + time.perf_counter() - started
+    test_loss, test_accuracy = evaluate_text(network, setup.test, recipe.length)
     return TrainedLanguage(
-        math.exp(chosen.validation_loss), math.exp(test_loss), chosen.epoch, seconds, tuple(curve)
+        validation_accuracy=chosen.validation_accuracy,
+        test_accuracy=test_accuracy,
+        seconds=earlier + time.perf_counter() - started,
+        curve=tuple(curve),
+        validation_perplexity=math.exp(chosen.validation_loss),
+        test_perplexity=math.exp(test_loss),
+        best_epoch=chosen.epoch,
+        averaged_since=average.since,
     )
-
-
-def reached_plateau(losses: Sequence[float], plateau: int) -> bool:
-    """Whether the last loss is above the best of those more than `plateau` epochs before it."""
-    earlier = losses[: -1 - plateau]
-    return bool(earlier) and losses[-1] > min(earlier)
-
-
-def next_token_loss(reading: Reading, targets: Tensor) -> Tensor:
-    """Mean cross entropy in nats of logits [T, B, classes] and targets [T, B]."""
-    return F.cross_entropy(reading.logits.flatten(0, 1), targets.flatten())
 
 
 def penalised(loss: Tensor, reading: Reading, recipe: TextRecipe) -> Tensor:
@@ -205,7 +168,7 @@ def evaluate_text(model: LanguageModel, text: Tensor, length: int) -> tuple[floa
         part = text[start : start + length + 1]
         reading = model.read(part[:-1], hidden)
         hidden = reading.states[-1]
-        tally.add(next_token_loss(reading, part[1:]), reading.logits.flatten(0, 1), part[1:].flatten())
+        tally.count(*reading.loss(part[1:]), part[1:].numel())
     return tally.means()
 
 
@@ -217,106 +180,23 @@ def masks_of(
 
 
 def _train_epoch(
-    network: LanguageModel,
-    optimiser: torch.optim.SGD,
-    average: WeightAverage,
-    text: Tensor,
-    config: DARTSRNNConfig,
-    recipe: TextRecipe,
-    key: tuple[int, int],
-) -> float:
-    """One pass over the text; the mean loss of its tokens, penalties left out."""
-    rng = keyed_generator(key[0], f"language epoch {key[1]}")
+    network: LanguageModel, optimiser: torch.optim.SGD, average: WeightAverage, setup: TextSetup, epoch: int
+) -> tuple[float, float]:
+    """One pass over the text: mean loss of its tokens, penalties left out, and share in percent that was right."""
+    rng: np.random.Generator = keyed_generator(setup.seed, f"language epoch {epoch}")
+    recipe, text, tally = setup.recipe, setup.training, Tally()
     hidden = network.start(text.shape[1])
     parameters: list[Tensor] = optimiser.param_groups[0]["params"]
-    total = torch.zeros((), dtype=torch.float64, device=text.device)
     for part in recipe.parts(len(text), rng):
-        masks = masks_of(recipe, config, text.shape[1], int(rng.integers(2**63)), text.device)
+        masks = masks_of(recipe, setup.config, text.shape[1], int(rng.integers(2**63)), text.device)
         reading = network.read(text[part.start : part.stop], hidden, masks)
         hidden = reading.states[-1].detach()
-        loss = next_token_loss(reading, text[part.start + 1 : part.stop + 1])
+        loss, right = reading.loss(targets := text[part.start + 1 : part.stop + 1])
         optimiser.zero_grad()
         penalised(loss, reading, recipe).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, recipe.clip)
         set_learning_rate(optimiser, recipe.learning_rate * len(part) / recipe.length)
         optimiser.step()
         average.add()
-        total += loss.detach() * len(part)
-    return float(total) / (len(text) - 1)
-
-
-class WeightAverage:
-    """Running mean of a network's weights over the steps since it was started (Polyak and Juditsky, 1992).
-
-    What torch.optim.ASGD keeps at t0 = 0 and lambd = 0; the steps themselves stay those of SGD.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        self._weights = list(network.parameters())
-        self._means: list[Tensor] = []
-        self._started = False
-        self.count = 0
-
-    def start(self) -> None:
-        """Average from the next step on."""
-        self._started = True
-        self._means = [torch.zeros_like(weight) for weight in self._weights]
-
-    @torch.no_grad()
-    def add(self) -> None:
-        """Count the weights as they are, if the averaging was started."""
-        if self._started:
-            self.count += 1
-            torch._foreach_lerp_(self._means, [weight.detach() for weight in self._weights], 1 / self.count)
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The network has the mean weights inside, where there are any, and its own again after."""
-        if not self.count:
-            yield
-            return
-        own = [weight.detach().clone() for weight in self._weights]
-        _place(self._weights, self._means)
-        try:
-            yield
-        finally:
-            _place(self._weights, own)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Mean and count."""
-        return {"means": self._means, "started": self._started, "count": self.count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self._means = [mean.to(weight) for mean, weight in zip(state["means"], self._weights, strict=False)]
-        self._started, self.count = state["started"], state["count"]
-
-
-class KeptWeights:
-    """The weights that a network had at its best."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self._weights = list(network.parameters())
-        self._kept: list[Tensor] = []
-
-    def keep(self) -> None:
-        """Remember the weights as they are."""
-        self._kept = [weight.detach().clone() for weight in self._weights]
-
-    def restore(self) -> None:
-        """Give the network the weights that were remembered."""
-        _place(self._weights, self._kept)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The weights, if any."""
-        return {"kept": self._kept}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Remember these."""
-        self._kept = [kept.to(weight) for kept, weight in zip(state["kept"], self._weights, strict=False)]
-
-
-@torch.no_grad()
-def _place(weights: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
-    for weight, value in zip(weights, values, strict=True):
-        weight.copy_(value)
+        tally.count(loss, right, targets.numel())
+    return tally.means()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from harness.datasets import Dataset, load_dataset
 from harness.machine import resolve_device
@@ -18,10 +19,13 @@ from harness.records import TrainingContext, TrainingRecord, settings_text
 from harness.store import Store
 from harness.training.checkpoint import Checkpoint
 from harness.training.images import prepare_training
-from harness.training.recipes import Recipe
+from harness.training.language import prepare_text, train_language
+from harness.training.perplexities import PerplexityRecord, PerplexityTable
+from harness.training.recipes import Recipe, load_recipe
+from harness.training.text_recipes import LanguageRecipe, load_text_recipe
 from harness.training.trainer import train
 from harness.workers import run_tasks
-from spaces.base import Architecture, NetworkConfig
+from spaces.base import Architecture, NetworkConfig, Reading
 from spaces.errors import InputError
 from spaces.registry import load_space
 
@@ -35,7 +39,7 @@ class TrainingJob:
 
     space: str
     config: NetworkConfig
-    recipe: Recipe
+    recipe: Recipe | LanguageRecipe
     seed: int
     dataset: str
     data_dir: Path
@@ -114,6 +118,8 @@ def train_architectures(
     try:
         with closing(run_tasks(missing, make_trainer, processes=processes)) as results:
             for text, record in results:
+                if isinstance(record, PerplexityRecord):
+                    PerplexityTable(store).add(number, record)
                 store.add_training(number, record)
                 _checkpoint(context, text, checkpoints).remove()
                 trained.append(text)
@@ -130,6 +136,19 @@ def train_architectures(
     )
 
 
+def load_any_recipe(name: str, reads: Reading, **overrides: Any) -> Recipe | LanguageRecipe:
+    """The recipe of this name for what a space reads; overrides that are None keep its value.
+
+    Raises:
+        InputError: unknown name, an override that it has no field for, or a value out of its range.
+    """
+    if reads == "text":
+        return load_text_recipe(name, **overrides)
+    if overrides.pop("dropout", None) is not None:
+        raise InputError(f"recipe {name} for images has no setting --dropout")
+    return load_recipe(name, **overrides)
+
+
 class _Trainer:
     """Trains architectures of one job; lives in a worker process, where it keeps the images."""
 
@@ -138,12 +157,25 @@ class _Trainer:
         self._context = context
         self._checkpoints = checkpoints
         self._space = load_space(job.space)
-        self._setup = prepare_training(job.load_dataset(), job.recipe, job.seed, resolve_device(job.device))
+        self._train = _trainer(job)
 
     def __call__(self, text: str) -> TrainingRecord:
         network = self._space.network(self._space.parse(text), self._job.config, self._job.seed)
-        accuracy = train(network, self._setup, checkpoint=_checkpoint(self._context, text, self._checkpoints))
-        return TrainingRecord(text, *accuracy)
+        return self._train(text, network, _checkpoint(self._context, text, self._checkpoints))
+
+
+def _trainer(job: TrainingJob) -> Callable[[str, Any, Checkpoint], TrainingRecord]:
+    """Trains one network, given its text and its checkpoint, on what the job's space reads."""
+    dataset, recipe, device = job.load_dataset(), job.recipe, resolve_device(job.device)
+    if isinstance(recipe, Recipe):
+        images = prepare_training(dataset, recipe, job.seed, device)
+        return lambda text, network, checkpoint: TrainingRecord(
+            text, *train(network, images, checkpoint=checkpoint)
+        )
+    tokens = prepare_text(dataset, recipe, job.config, job.seed, device)
+    return lambda text, network, checkpoint: PerplexityRecord(
+        text, *train_language(network, tokens, checkpoint=checkpoint)
+    )
 
 
 def _checkpoint(context: TrainingContext, text: str, folder: Path) -> Checkpoint:

@@ -139,10 +139,14 @@ class Tally:
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Count a batch: its mean loss, logits [B, classes] and labels [B]."""
+        self.count(loss, (logits.argmax(1) == labels).sum(), len(labels))
+
+    def count(self, loss: Tensor, correct: Tensor, size: int) -> None:
+        """Count a batch of this size: its mean loss, and how many labels were the likeliest."""
         self.batches += 1
-        self._loss += loss.detach().double() * len(labels)
-        self._correct += (logits.argmax(1) == labels).sum()
-        self._count += len(labels)
+        self._loss += loss.detach().double() * size
+        self._correct += correct
+        self._count += size
 
     def means(self) -> tuple[float, float]:
         """Mean loss and accuracy in percent."""

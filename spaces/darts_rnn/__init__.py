@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from spaces.base import Complexity, Counting, SearchSpace
+from spaces.base import Complexity, Counting, Reading, SearchSpace
 from spaces.darts_rnn.config import DARTSRNNConfig
 from spaces.darts_rnn.genotype import (
     RecurrentGenotype,
@@ -31,6 +31,7 @@ class DARTSRNN(SearchSpace[RecurrentGenotype, DARTSRNNConfig]):
     name = "darts-rnn"
     description = "DARTS recurrent cell for text: 8 nodes, 4 activations, one predecessor each"
     config_type = DARTSRNNConfig
+    reads: ClassVar[Reading] = "text"
 
     def parse(self, text: str) -> RecurrentGenotype:
         """Genotype of DARTS_V1, DARTS_V2 or the authors' notation; see `parse_genotype` for the errors."""

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from spaces.darts_rnn.config import DARTSRNNConfig
+from spaces.darts_rnn.cross_entropy import TokenLoss, next_token_loss
+from spaces.darts_rnn.dropout import DropoutRates
 from spaces.darts_rnn.genotype import NODES
 from spaces.errors import InputError
 from spaces.weights import draw_weight
 
 FAN_IN = 625
 """The authors draw all weights uniformly from ±0.04 (rnn/model.py, INITRANGE), which is ±1/sqrt(625)."""
-
-
-@dataclass(frozen=True)
-class DropoutRates:
-    """Probabilities of dropout; the defaults are the authors' (rnn/train_search.py, DARTS, appendix A.1.2).
-
-    `token` drops words from the vocabulary, `embedding` and `input` units of the embedded words, `hidden` units
-    of what a node reads, `output` units of what the decoder reads.
-
-    Raises:
-        InputError: a rate below 0, or not below 1.
-    """
-
-    token: float = 0.0
-    embedding: float = 0.2
-    input: float = 0.75
-    hidden: float = 0.25
-    output: float = 0.75
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            rate = getattr(self, field.name)
-            if not 0 <= rate < 1:
-                raise InputError(f"dropout of {field.name} must be at least 0 and below 1, not {rate}")
 
 
 class Masks(NamedTuple):
@@ -70,14 +47,23 @@ def draw_masks(rates: DropoutRates, config: DARTSRNNConfig, batch_size: int, gen
 
 
 class Reading(NamedTuple):
-    """What a model makes of a text: logits [T, B, classes] of the next tokens and states [T, B, hidden].
+    """What a model makes of a text: states [T, B, hidden], and those states as the decoder reads them.
 
-    `dropped` are the states as the decoder reads them. The last of `states` is where the next part goes on.
+    The last of `states` is where the next part goes on.
     """
 
-    logits: Tensor
     states: Tensor
     dropped: Tensor
+    words: Words
+
+    def logits(self) -> Tensor:
+        """[T, B, classes] of the next tokens."""
+        return self.words.logits(self.dropped)
+
+    def loss(self, targets: Tensor) -> TokenLoss:
+        """Loss of the next tokens, targets [T, B], without holding their logits."""
+        decoder = self.words.decoder
+        return next_token_loss(self.dropped, targets, decoder.weight, decoder.bias)
 
 
 class LanguageModel(Protocol):
@@ -95,42 +81,53 @@ class Words(nn.Module):
 
     def __init__(self, config: DARTSRNNConfig, seed: int) -> None:
         super().__init__()
-        self.weight = drawn("words.weight", (config.classes, config.hidden), seed)
-        self.bias = nn.Parameter(torch.zeros(config.classes))
+        self.decoder = drawn_linear("words", config.hidden, config.classes, seed, bias=True)
 
     def embed(self, tokens: Tensor, masks: Masks | None) -> Tensor:
         """Tokens [T, B] to [T, B, hidden]."""
-        vectors = nn.functional.embedding(tokens, self.weight)
+        vectors = nn.functional.embedding(tokens, self.decoder.weight)
         if masks is None:
             return vectors
         return vectors * nn.functional.embedding(tokens, masks.token) * masks.embedded
 
     def reading(self, states: Tensor, masks: Masks | None) -> Reading:
         """States [T, B, hidden] and what is read from them."""
-        dropped = states if masks is None else states * masks.output
-        return Reading(self.logits(dropped), states, dropped)
+        return Reading(states, states if masks is None else states * masks.output, self)
 
     def logits(self, states: Tensor) -> Tensor:
         """[..., hidden] to [..., classes]."""
-        return nn.functional.linear(states, self.weight, self.bias)
+        logits: Tensor = self.decoder(states)
+        return logits
 
 
 class CellWeights(nn.Module):
-    """Matrices of a cell, each to [gate, candidate]: of the token, of the state before it, of every node."""
+    """Products of a cell, each to [gate, candidate]: of the token, of the state before it, of every node.
+
+    They are layers of torch, so that the scorers that read the weights of linear layers find them.
+    """
 
     def __init__(self, config: DARTSRNNConfig, seed: int) -> None:
         super().__init__()
         width = config.hidden
-        self.token = drawn("cell.token", (width, 2 * width), seed)
-        self.state = drawn("cell.state", (width, 2 * width), seed)
-        self.nodes = nn.ParameterList(
-            drawn(f"cell.nodes.{number}", (width, 2 * width), seed) for number in range(NODES)
+        self.token = drawn_linear("cell.token", width, 2 * width, seed)
+        self.state = drawn_linear("cell.state", width, 2 * width, seed)
+        self.nodes = nn.ModuleList(
+            drawn_linear(f"cell.nodes.{number}", width, 2 * width, seed) for number in range(NODES)
         )
 
+    def node_weights(self) -> list[Tensor]:
+        """Weights [2 hidden, hidden] of the nodes."""
+        return [node.get_parameter("weight") for node in self.nodes]
 
-def drawn(name: str, shape: tuple[int, int], seed: int) -> nn.Parameter:
-    """Parameter drawn by (seed, name), uniformly as the authors do."""
-    return nn.Parameter(torch.from_numpy(draw_weight(name, shape, FAN_IN, seed)))
+
+def drawn_linear(name: str, width: int, outputs: int, seed: int, *, bias: bool = False) -> nn.Linear:
+    """Linear layer drawn by (seed, name), uniformly as the authors do; a bias is 0."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, width, outputs, bias=bias)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(draw_weight(f"{name}.weight", (outputs, width), FAN_IN, seed)))
+        if bias:
+            layer.bias.zero_()
+    return layer
 
 
 def check_tokens(tokens: Tensor) -> None:

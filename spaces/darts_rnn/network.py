@@ -44,22 +44,22 @@ class RecurrentNetwork(nn.Module):
 
     def start(self, batch_size: int) -> Tensor:
         """State [B, hidden] before a text: zeros."""
-        return self.words.weight.new_zeros(batch_size, self.words.weight.shape[1])
+        return self.words.decoder.weight.new_zeros(batch_size, self.words.decoder.in_features)
 
     def _states(self, embedded: Tensor, hidden: Tensor, masks: Masks | None) -> Tensor:
-        """[T, B, hidden] to the states after each token; what the tokens add is one product for all places."""
+        """[T, B, hidden] to the states after each token; what the tokens add is one product, [B, T, 2 hidden]."""
         state, states = hidden, []
-        for part in (embedded @ self.cell.token).unbind():
+        for part in self.cell.token(embedded.transpose(0, 1)).unbind(1):
             nodes = [self._first_node(part, state, masks)]
-            for weight, (activation, predecessor) in zip(self.cell.nodes, self.genotype.recurrent, strict=True):
+            for product, (activation, predecessor) in zip(self.cell.nodes, self.genotype.recurrent, strict=True):
                 source = nodes[predecessor]
-                nodes.append(highway(masked(source, masks) @ weight, source, FUNCTIONS[activation]))
+                nodes.append(highway(product(masked(source, masks)), source, FUNCTIONS[activation]))
             state = torch.stack(nodes[1:]).mean(0)
             states.append(state)
         return torch.stack(states)
 
     def _first_node(self, part: Tensor, state: Tensor, masks: Masks | None) -> Tensor:
-        return highway(part + masked(state, masks) @ self.cell.state, state, torch.tanh)
+        return highway(part + self.cell.state(masked(state, masks)), state, torch.tanh)
 
 
 def masked(source: Tensor, masks: Masks | None) -> Tensor:

@@ -26,7 +26,7 @@ class MixedRecurrence(Function):
 
     parts: [T, B, 2 hidden], what each token adds to gate and candidate of node 0.
     hidden: [B, hidden], the state before the first token. mask: [B, hidden], of what products read; no gradient.
-    mixture: [edges, operations], `none` first. state_weight and node_weights: [hidden, 2 hidden].
+    mixture: [edges, operations], `none` first. state_weight and node_weights: [2 hidden, hidden].
 
     Differentiable once. The gradient of the weights is computed if they ask for one when the recurrence runs, so
     whoever wants that of the mixture alone freezes them before.
@@ -53,13 +53,15 @@ class MixedRecurrence(Function):
         states[0] = hidden
         for place in range(places):
             state = states[place]
-            gate, candidate = torch.addmm(parts[place], state * mask, state_weight, out=first[place]).chunk(2, -1)
+            gate, candidate = torch.addmm(parts[place], state * mask, state_weight.T, out=first[place]).chunk(
+                2, -1
+            )
             node = torch.lerp(state, candidate.tanh_(), gate.sigmoid_())
             normalise(node, nodes[place, 0], scales[place, 0])
             for number, weight in enumerate(node_weights):
                 torch.mul(nodes[place, number], mask, out=read[place, number])
                 product = products[number][0, place]
-                torch.mm(read[place, : number + 1].view(-1, width), weight, out=product.view(-1, 2 * width))
+                torch.mm(read[place, : number + 1].view(-1, width), weight.T, out=product.view(-1, 2 * width))
                 mix(_node(number, place, mixture, nodes, scales, products))
             torch.mean(nodes[place, 1:], 0, out=states[place + 1])
         context.save_for_backward(
@@ -84,14 +86,14 @@ class MixedRecurrence(Function):
                 to_before, to_product = to_nodes[: number + 1], to_products[number]
                 node = _node(number, place, mixture, nodes, scales, products)
                 through_mix(node, to_nodes[number + 1], to_before, to_product, to_mixture[EDGES[number]])
-                to_before.addcmul_(to_product @ node_weights[number].T, mask)
+                to_before.addcmul_(to_product @ node_weights[number], mask)
                 _add(to_weights[number + 1], read[place, : number + 1], to_product)
             to_node = through_norm(to_nodes[0], nodes[place, 0], scales[place, 0])
             gate, tanh = first[place].chunk(2, -1)
             to_gate, to_candidate = to_parts[place].chunk(2, -1)
             torch.mul((tanh - states[place]).mul_(to_node), (1 - gate).mul_(gate), out=to_gate)
             torch.mul(to_node * gate, 1 - tanh * tanh, out=to_candidate)
-            to_hidden = to_node.mul_(1 - gate).addcmul_(to_parts[place] @ state_weight.T, mask)
+            to_hidden = to_node.mul_(1 - gate).addcmul_(to_parts[place] @ state_weight, mask)
             _add(to_weights[0], states[place] * mask, to_parts[place])
         return to_parts, to_hidden, None, to_mixture, *to_weights
 
@@ -106,4 +108,4 @@ def _node(number: int, place: int, mixture: Tensor, nodes: Tensor, scales: Tenso
 def _add(to_weight: Tensor | None, read: Tensor, to_product: Tensor) -> None:
     """Add a place's part of the gradient of a weight, if that is asked for."""
     if to_weight is not None:
-        to_weight.addmm_(read.reshape(-1, read.shape[-1]).T, to_product.reshape(-1, to_product.shape[-1]))
+        to_weight.addmm_(to_product.reshape(-1, to_product.shape[-1]).T, read.reshape(-1, read.shape[-1]))

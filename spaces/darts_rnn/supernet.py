@@ -46,7 +46,7 @@ class RecurrentSupernet(Supernet[RecurrentGenotype]):
 
     def start(self, batch_size: int) -> Tensor:
         """State [B, hidden] before a text: zeros."""
-        return self.words.weight.new_zeros(batch_size, self.words.weight.shape[1])
+        return self.words.decoder.weight.new_zeros(batch_size, self.words.decoder.in_features)
 
     def derive(self, most_skips: int | None = None) -> RecurrentGenotype:
         """The genotype that the alphas name now. Raises `InputError` for `most_skips`: no cell has any."""
@@ -70,8 +70,8 @@ class RecurrentSupernet(Supernet[RecurrentGenotype]):
         """[T, B, hidden] to the states after each token."""
         (mixture,) = self.mixtures(KIND)
         mask = torch.ones_like(hidden) if masks is None else masks.hidden
-        parts = embedded @ self.cell.token
+        parts = self.cell.token(embedded)
         states: Tensor = MixedRecurrence.apply(
-            parts, hidden, mask, mixture.operations, self.cell.state, *self.cell.nodes
+            parts, hidden, mask, mixture.operations, self.cell.state.weight, *self.cell.node_weights()
         )
         return states

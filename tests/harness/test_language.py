@@ -11,36 +11,33 @@ from harness.datasets import draw_batch
 from harness.datasets.text import Corpus, columns, load_corpus, load_embedded, make_corpus
 from harness.search import bilevel
 from harness.search.base import SearchJob
-from harness.search.recurrent import (
-    Part,
-    PartLoss,
-    RecurrentRecipe,
-    RecurrentStep,
-    recurrent_search,
-)
+from harness.search.recurrent import RecurrentRecipe, RecurrentSearch, recurrent_search
+from harness.search.recurrent_step import Part, PartLoss, RecurrentStep
 from harness.search.table import SearchTable
 from harness.store import Store
+from harness.training.averaging import WeightAverage, reached_plateau
 from harness.training.checkpoint import Checkpoint
-from harness.training.language import (
-    LanguageRecipe,
-    WeightAverage,
-    evaluate_text,
-    masks_of,
-    reached_plateau,
-    train_language,
-)
+from harness.training.language import evaluate_text, masks_of, prepare_text, train_language
+from harness.training.text_recipes import LanguageRecipe
 from spaces.darts import DARTS
 from spaces.darts_rnn import DARTSRNN
-from spaces.darts_rnn.language import DropoutRates
+from spaces.darts_rnn.dropout import DropoutRates
 from spaces.errors import InputError, Stopped
 from spaces.supernet import Relaxation
 
 SPACE = DARTSRNN()
 MILD = DropoutRates(embedding=0, input=0.1, hidden=0.1, output=0.1)
 RECIPE = LanguageRecipe(
-    epochs=4, batch_size=4, evaluation_batch_size=2, length=6, jitter=2, learning_rate=2.0, dropout=MILD, plateau=1
+    epochs=4,
+    batch_size=20,
+    evaluation_batch_size=20,
+    length=6,
+    jitter=2,
+    learning_rate=2.0,
+    dropout=MILD,
+    plateau=1,
 )
-SEARCH = {"epochs": 2, "batch_size": 16, "length": 6, "learning_rate": 2.0}
+SEARCH = {"epochs": 2, "batch_size": 20, "length": 6, "learning_rate": 2.0}
 
 
 class Counted:
@@ -72,6 +69,11 @@ def corpus() -> Corpus:
 @pytest.fixture(scope="module")
 def config(corpus):
     return SPACE.configure(classes=len(corpus.classes), image_size=6, hidden=8)
+
+
+def trained(corpus, config, recipe=RECIPE, cell="DARTS_V1", **options):
+    network = SPACE.network(SPACE.parse(cell), config, 0)
+    return train_language(network, prepare_text(corpus, recipe, config, 0, torch.device("cpu")), **options)
 
 
 def write(folder, names, texts):
@@ -179,31 +181,31 @@ def test_evaluation_reads_every_token_once_and_carries_states(corpus, config):
 
 
 def test_training_falls_below_the_unigram_model(corpus, config):
-    network = SPACE.network(SPACE.parse("DARTS_V1"), config, 0)
-    trained = train_language(network, corpus, config, replace(RECIPE, epochs=10, learning_rate=10.0), 0)
-    assert trained.test_perplexity < 0.7 * corpus.unigram_perplexity(corpus.tokens.test)
-    assert trained.validation_perplexity == pytest.approx(
-        math.exp(min(epoch.validation_loss for epoch in trained.curve))
-    )
+    found = trained(corpus, config, replace(RECIPE, epochs=16, learning_rate=20.0, plateau=16))
+    assert found.test_perplexity < 0.8 * corpus.unigram_perplexity(corpus.tokens.test)
+    best = min(found.curve, key=lambda epoch: epoch.validation_loss)
+    assert found.validation_perplexity == pytest.approx(math.exp(best.validation_loss))
+    assert (found.best_epoch, found.validation_accuracy) == (best.epoch, best.validation_accuracy)
+    assert found.test_accuracy > 30
 
 
 def test_a_resumed_training_has_the_same_bits(corpus, config, tmp_path):
-    def network():
-        return SPACE.network(SPACE.parse("DARTS_V2"), config, 0)
-
-    whole = train_language(network(), corpus, config, RECIPE, 3)
-    checkpoint = Checkpoint(tmp_path / "one.pt", {"seed": 3})
+    recipe = replace(RECIPE, learning_rate=40.0)
+    whole = trained(corpus, config, recipe, "DARTS_V2")
+    checkpoint = Checkpoint(tmp_path / "one.pt", {"seed": 0})
 
     def stop(epoch):
-        if epoch.epoch == 2:
+        if epoch.epoch == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_language(network(), corpus, config, RECIPE, 3, checkpoint=checkpoint, on_epoch=stop)
-    resumed = train_language(network(), corpus, config, RECIPE, 3, checkpoint=checkpoint)
+        trained(corpus, config, recipe, "DARTS_V2", checkpoint=checkpoint, on_epoch=stop)
+    resumed = trained(corpus, config, recipe, "DARTS_V2", checkpoint=checkpoint)
+    assert whole.averaged_since in (3, 4)
+    assert resumed.averaged_since == whole.averaged_since
     assert resumed.test_perplexity == whole.test_perplexity
-    losses = [[(e.train_loss, e.validation_loss, e.averaged) for e in one.curve] for one in (whole, resumed)]
-    assert losses[0] == losses[1]
+    curves = [[replace(epoch, seconds=0) for epoch in one.curve] for one in (whole, resumed)]
+    assert curves[0] == curves[1]
 
 
 def test_averaging_starts_after_a_plateau_and_keeps_the_mean():
@@ -213,7 +215,7 @@ def test_averaging_starts_after_a_plateau_and_keeps_the_mean():
     layer = torch.nn.Linear(2, 2)
     average, seen = WeightAverage(layer), []
     average.add()
-    average.start()
+    average.start(1)
     for step in range(3):
         with torch.no_grad():
             layer.weight += step
@@ -224,26 +226,19 @@ def test_averaging_starts_after_a_plateau_and_keeps_the_mean():
     assert torch.equal(layer.weight.detach(), seen[-1])
 
 
-def test_a_training_that_plateaus_says_that_it_averages(corpus, config):
-    network = SPACE.network(SPACE.parse("DARTS_V1"), config, 0)
-    trained = train_language(network, corpus, config, replace(RECIPE, epochs=8, learning_rate=40.0), 0)
-    averaged = [epoch.averaged for epoch in trained.curve]
-    assert averaged == sorted(averaged)
-    assert averaged[-1]
-
-
 def test_a_diverged_training_keeps_the_epochs_before_it(corpus, config, tmp_path):
     checkpoint = Checkpoint(tmp_path / "one.pt", {"seed": 0})
     network = SPACE.network(SPACE.parse("DARTS_V1"), config, 0)
+    setup = prepare_text(corpus, RECIPE, config, 0, torch.device("cpu"))
 
     def spoil(epoch):
         if epoch.epoch == 2:
             with torch.no_grad():
-                network.words.weight.fill_(torch.nan)
+                network.words.decoder.weight.fill_(torch.nan)
 
     with pytest.raises(Stopped, match=r"in epoch 3; the 2 epochs before it are kept"):
-        train_language(network, corpus, config, RECIPE, 0, checkpoint=checkpoint, on_epoch=spoil)
-    resumed = train_language(network, corpus, config, RECIPE, 0, checkpoint=checkpoint)
+        train_language(network, setup, checkpoint=checkpoint, on_epoch=spoil)
+    resumed = train_language(network, setup, checkpoint=checkpoint)
     assert math.isfinite(resumed.test_perplexity)
 
 
@@ -274,14 +269,14 @@ def test_a_step_moves_alphas_and_weights(corpus, config, order):
     supernet, step, parts = step_and_parts(corpus, config, order=order)
     before = [parameter.detach().clone() for parameter in supernet.parameters()]
     learned = step(*parts)
-    assert learned.logits.shape == (96, config.classes)
+    assert 0 <= int(learned.right) <= 96
     assert learned.hidden.shape == learned.validation_hidden.shape == (16, 8)
     assert all(not torch.equal(a, b) for a, b in zip(before, supernet.parameters(), strict=True))
 
 
 def test_the_first_order_gradient_is_that_of_the_whole_backward_pass(corpus, config):
     supernet, step, (training, validation) = step_and_parts(corpus, config)
-    (ours,) = step._alpha_gradient(PartLoss(supernet, training), PartLoss(supernet, validation))
+    (ours,) = step.alpha_gradient(PartLoss(supernet, training), PartLoss(supernet, validation))
     PartLoss(supernet, validation)().backward()
     torch.testing.assert_close(ours, supernet.architecture["recurrent"].grad)
 
@@ -299,9 +294,10 @@ def test_the_second_order_gradient_is_that_of_the_loss_after_the_clipped_step(co
         for part in (training, validation)
     )
     loss = PartLoss(supernet, training)
-    (ours,) = step._alpha_gradient(loss, PartLoss(supernet, validation))
-    alphas, weights, start = supernet.architecture["recurrent"], supernet.weights(), loss.scale
-    assert 0 < start < 1
+    (ours,) = step.alpha_gradient(loss, PartLoss(supernet, validation))
+    alphas, weights = supernet.architecture["recurrent"], supernet.weights()
+    shortened = 0.25 / float(torch.nn.utils.get_total_norm(torch.autograd.grad(loss(), weights)))
+    assert 0 < shortened < 1
 
     def after_step(direction, distance):
         own = [weight.detach().clone() for weight in weights]
@@ -310,7 +306,7 @@ def test_the_second_order_gradient_is_that_of_the_loss_after_the_clipped_step(co
         gradients = torch.autograd.grad(loss(), weights)
         with torch.no_grad():
             for weight, gradient in zip(weights, gradients, strict=True):
-                weight -= 2.0 * (gradient + 5e-7 * weight)
+                weight -= 2.0 * (shortened * gradient + 5e-7 * weight)
             value = float(PartLoss(supernet, validation)())
             alphas.add_(direction, alpha=-distance)
             for weight, saved in zip(weights, own, strict=True):
@@ -318,7 +314,7 @@ def test_the_second_order_gradient_is_that_of_the_loss_after_the_clipped_step(co
         return value
 
     direction = torch.randn(36, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    slope = (after_step(direction, 1e-4) - after_step(direction, -1e-4)) / 2e-4
+    slope = (after_step(direction, 1e-5) - after_step(direction, -1e-5)) / 2e-5
     assert float((ours * direction).sum()) == pytest.approx(slope, rel=2e-3)
 
 
@@ -342,9 +338,8 @@ def test_a_search_finds_a_genotype_and_says_how_good_the_supernet_was(corpus, co
     assert not list(tmp_path.glob("*.pt"))
 
 
-@pytest.mark.parametrize("order", [1, 2])
-def test_a_search_that_was_cut_off_ends_with_the_bits_of_one_that_was_not(corpus, config, tmp_path, order):
-    settings = {**SEARCH, "order": order}
+def test_a_search_that_was_cut_off_ends_with_the_bits_of_one_that_was_not(corpus, config, tmp_path):
+    settings = {**SEARCH, "order": 2}
     found = []
     for name, cut in (("whole", math.inf), ("cut", 1)):
         (tmp_path / name).mkdir()
@@ -363,17 +358,16 @@ def test_a_search_that_was_cut_off_ends_with_the_bits_of_one_that_was_not(corpus
 
 
 def test_a_search_interrupted_within_an_epoch_goes_on_from_that_step(corpus, config, tmp_path):
-    from harness.search.recurrent import _RunningSearch
-
     with Store(tmp_path / "s.db") as store:
         where = job(corpus, config, store, tmp_path)
         recipe = replace(RecurrentRecipe(), **SEARCH)
-        whole = _RunningSearch(recipe, where, corpus).next_epoch([], lambda: False)
+        search = RecurrentSearch(recipe)
+        whole = search.start(where).next_epoch([], lambda: False)
         (tmp_path / "darts-rnn-darts-rnn-seed0.pt").unlink()
-        asked = iter([False] * 5 + [True])
+        asked = iter([False] * 3 + [True])
         with pytest.raises(KeyboardInterrupt):
-            _RunningSearch(recipe, where, corpus).next_epoch([], lambda: next(asked))
-        running = _RunningSearch(recipe, where, corpus)
+            search.start(where).next_epoch([], lambda: next(asked))
+        running = search.start(where)
         assert running.resume() == []
         resumed = running.next_epoch([], lambda: False)
     assert replace(resumed, seconds=0) == replace(whole, seconds=0)

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from spaces.darts_rnn import DARTSRNN, DARTSRNNConfig, RecurrentGenotype
+from spaces.darts_rnn import DARTSRNN, DARTSRNNConfig, RecurrentGenotype, cross_entropy
+from spaces.darts_rnn.dropout import DropoutRates
 from spaces.darts_rnn.genotype import ACTIVATIONS, NODES, PUBLISHED, Node
-from spaces.darts_rnn.language import DropoutRates, Masks, draw_masks
+from spaces.darts_rnn.language import Masks, draw_masks
 from spaces.darts_rnn.mixing import (
     Node as MixedNode,
 )
@@ -110,7 +111,7 @@ def test_renamed_nodes_have_one_representative_and_compute_the_same(genotype, se
     first, second = SPACE.network(genotype, SMALL, 0), SPACE.network(other, SMALL, 0)
     with torch.no_grad():
         for place, number in enumerate(numbers):
-            second.cell.nodes[place].copy_(first.cell.nodes[number - 1])
+            second.cell.nodes[place].weight.copy_(first.cell.nodes[number - 1].weight)
     torch.testing.assert_close(first(tokens(3, 4)), second(tokens(3, 4)))
 
 
@@ -137,22 +138,27 @@ def test_parameters_are_those_of_the_network():
     assert SPACE.complexity(V1, SMALL).params == counted
 
 
+def joined(model) -> Tensor:
+    """Weights [2 hidden, 2 hidden] of token and state in one matrix, as the authors have them."""
+    return torch.cat((model.cell.token.weight.T, model.cell.state.weight.T))
+
+
 def test_the_network_is_the_published_cell():
     network = SPACE.network(PUBLISHED["DARTS_V2"], SMALL, 3)
     text, state = tokens(4, 6), torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
     masks = draw_masks(DropoutRates(token=0.3), SMALL, 6, torch.Generator().manual_seed(2))
     functions = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "identity": lambda x: x}
-    weight, hidden, expected = torch.cat((network.cell.token, network.cell.state)), state, []
+    weight, hidden, expected = joined(network), state, []
     for row in text:
-        read = network.words.weight[row] * masks.token[row] * masks.embedded
+        read = network.words.decoder.weight[row] * masks.token[row] * masks.embedded
         gate, candidate = (torch.cat((read, hidden * masks.hidden), 1) @ weight).split(5, 1)
         nodes = [hidden + gate.sigmoid() * (candidate.tanh() - hidden)]
-        for matrix, (name, source) in zip(network.cell.nodes, network.genotype.recurrent, strict=True):
-            gate, candidate = ((nodes[source] * masks.hidden) @ matrix).split(5, 1)
+        for matrix, (name, source) in zip(network.cell.node_weights(), network.genotype.recurrent, strict=True):
+            gate, candidate = ((nodes[source] * masks.hidden) @ matrix.T).split(5, 1)
             nodes.append(nodes[source] + gate.sigmoid() * (functions[name](candidate) - nodes[source]))
         hidden = torch.stack(nodes[1:]).mean(0)
-        expected.append((hidden * masks.output) @ network.words.weight.T + network.words.bias)
-    torch.testing.assert_close(network.read(text, state, masks).logits, torch.stack(expected))
+        expected.append((hidden * masks.output) @ network.words.decoder.weight.T + network.words.decoder.bias)
+    torch.testing.assert_close(network.read(text, state, masks).logits(), torch.stack(expected))
 
 
 def test_a_text_read_in_parts_is_the_text_read_at_once():
@@ -160,8 +166,8 @@ def test_a_text_read_in_parts_is_the_text_read_at_once():
     whole = network.read(text, network.start(2))
     first = network.read(text[:4], network.start(2))
     second = network.read(text[4:], first.states[-1])
-    torch.testing.assert_close(whole.logits, torch.cat((first.logits, second.logits)))
-    torch.testing.assert_close(network(text.T), whole.logits[-1])
+    torch.testing.assert_close(whole.logits(), torch.cat((first.logits(), second.logits())))
+    torch.testing.assert_close(network(text.T), whole.logits()[-1])
 
 
 def test_masks_are_locked_over_places_and_keep_the_mean():
@@ -201,17 +207,17 @@ def supernet(relaxation: Relaxation = Relaxation(), dtype: torch.dtype = torch.f
 
 def plain_states(model, embedded: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
     """The supernet's recurrence as rnn/model_search.py writes it, for plain autograd."""
-    weight, width, states = torch.cat((model.cell.token, model.cell.state)), hidden.shape[1], []
+    weight, width, states = joined(model), hidden.shape[1], []
     (mixture,) = model.mixtures("recurrent")
     functions = (torch.tanh, torch.relu, torch.sigmoid, lambda x: x)
     for token in embedded:
         gate, candidate = (torch.cat((token, hidden * mask), 1) @ weight).split(width, 1)
         nodes = [F.batch_norm(hidden + gate.sigmoid() * (candidate.tanh() - hidden), None, None, training=True)]
         edges = iter(mixture.operations)
-        for matrix in model.cell.nodes:
+        for matrix in model.cell.node_weights():
             total = torch.zeros_like(hidden)
             for source in nodes:
-                gate, candidate = ((source * mask) @ matrix).split(width, 1)
+                gate, candidate = ((source * mask) @ matrix.T).split(width, 1)
                 for share, function in zip(next(edges)[1:], functions, strict=True):
                     total = total + share * (source + gate.sigmoid() * (function(candidate) - source))
             nodes.append(F.batch_norm(total, None, None, training=True))
@@ -228,7 +234,7 @@ def test_the_fused_recurrence_and_its_gradient_are_those_of_the_plain_one(weight
     hidden = torch.randn(6, 5, dtype=torch.float64, generator=generator, requires_grad=True)
     mask = torch.bernoulli(torch.full((6, 5), 0.75, dtype=torch.float64), generator=generator) / 0.75
     direction = torch.randn(3, 6, 5, dtype=torch.float64, generator=generator)
-    inputs = [embedded, hidden, *model.alphas(), model.cell.token, model.cell.state, *model.cell.nodes]
+    inputs = [embedded, hidden, *model.alphas(), *model.cell.parameters()]
     fused = model._states(embedded, hidden, Masks(mask, mask, mask, mask))
     plain = plain_states(model, embedded, hidden, mask)
     torch.testing.assert_close(fused, plain, rtol=1e-10, atol=1e-12)
@@ -259,7 +265,7 @@ def test_the_mixture_for_other_devices_is_the_one_for_cpus():
 def test_a_search_sees_what_is_not_a_number():
     model = supernet(dtype=torch.float32)
     with torch.no_grad():
-        model.cell.nodes[3][0, 0] = torch.nan
+        model.cell.nodes[3].weight[0, 0] = torch.nan
     assert model(tokens(4, 3)).isnan().any()
 
 
@@ -297,3 +303,30 @@ def test_the_supernet_starts_from_the_standalone_weights():
     for name, parameter in SPACE.network(V1, SMALL, 5).named_parameters():
         assert torch.equal(ours[name], parameter)
         assert float(parameter.detach().abs().max()) <= 0.04
+
+
+@pytest.mark.parametrize("slice_floats", [1, 25, 1000])
+def test_the_loss_by_slices_and_its_gradient_are_those_of_the_cross_entropy(slice_floats, monkeypatch):
+    monkeypatch.setattr(cross_entropy, "SLICE_FLOATS", slice_floats)
+    generator = torch.Generator().manual_seed(0)
+    states, weight, bias = (
+        torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True)
+        for shape in ((3, 4, 5), (11, 5), (11,))
+    )
+    targets = tokens(3, 4)
+    loss, right = cross_entropy.next_token_loss(states, targets, weight, bias)
+    logits = F.linear(states, weight, bias)
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    torch.testing.assert_close(loss, expected)
+    assert int(right) == int((logits.argmax(-1) == targets).sum())
+    inputs = (states, weight, bias)
+    for ours, plain in zip(
+        torch.autograd.grad(3 * loss, inputs), torch.autograd.grad(3 * expected, inputs), strict=True
+    ):
+        torch.testing.assert_close(ours, plain)
+
+
+def test_the_loss_of_a_token_thought_impossible_is_finite():
+    weight = torch.tensor([[200.0], [-200.0]])
+    loss, _ = cross_entropy.next_token_loss(torch.ones(1, 1), torch.tensor([1]), weight, torch.zeros(2))
+    assert float(loss) == pytest.approx(400)
