@@ -1,7 +1,7 @@
 """Our scores beside published ones of the same scorers, on the same architectures.
 
     python -m benchmarks.scorer_validation --space nasbench201 --peers FILE --data npz:FILE --store STORE
-        --scorer snip --scorer jacov [--first 200] [--batch-size 32] [--twice 100]
+        --scorer snip --scorer jacov [--shuffle 0] [--first 200] [--batch-size 32] [--twice 100]
 
 `--peers` is a table with a column `architecture` or `genotype`, one column for each scorer, and `val_accuracy`.
 The batch, and for most scorers the initial weights, are not the published ones, so two honest programs cannot
@@ -32,9 +32,6 @@ from spaces.base import Architecture
 
 Scores = NDArray[np.float64]
 
-ORDER_SEED = 0
-"""Of the random order of the table, so that the first N are a fair sample."""
-
 HEADS = ("scorer", "n", "Spearman with published", "two draws of ours", "Kendall with accuracy", "published")
 
 
@@ -47,7 +44,8 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="data set that the scores read, such as npz:FILE")
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--scorer", action="append", required=True)
-    parser.add_argument("--first", type=int, help="only so many architectures, in random order")
+    parser.add_argument("--shuffle", type=int, help="seed of a random order of the table, else as listed")
+    parser.add_argument("--first", type=int, help="only so many architectures of the table")
     parser.add_argument("--twice", type=int, default=0, help="architectures that are scored two times more")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--channels", type=int)
@@ -63,7 +61,7 @@ def main() -> None:
         channels=options.channels,
         cells=options.cells,
     )
-    peers = published_scores(options.peers, options.dataset, options.first)
+    peers = published_scores(options.peers, options.dataset, options.shuffle, options.first)
     architectures = [setting.space.parse(str(text)) for text in peers.index]
     print(f"| {' | '.join(HEADS)} |\n| --- |{' ---: |' * (len(HEADS) - 1)}")
     with Store(options.store) as store:
@@ -78,13 +76,14 @@ def main() -> None:
     print(f"batch {options.batch_size}, {versions()}")
 
 
-def published_scores(path: str, dataset: str | None, first: int | None) -> pd.DataFrame:
-    """The table by architecture, in the random order."""
+def published_scores(path: str, dataset: str | None, shuffle: int | None, first: int | None) -> pd.DataFrame:
+    """The table by architecture, cut to the first of its order."""
     table = pd.read_parquet(path)
     if dataset is not None:
         table = table[table.dataset == dataset]
     table = table.set_index("architecture" if "architecture" in table else "genotype")
-    return table.iloc[np.random.default_rng(ORDER_SEED).permutation(len(table))[:first]]
+    order = np.arange(len(table)) if shuffle is None else np.random.default_rng(shuffle).permutation(len(table))
+    return table.iloc[order[:first]]
 
 
 def by_family(names: Sequence[str]) -> Iterator[list[str]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from scipy import stats
 
 from harness.comparison import Comparison
+from harness.records import ScoreContext
+from harness.scorers.base import load_scorer, shared_pass
 from reports.combine import METHODS, out_of_sample
 from reports.published import published
 from reports.statistics import (
@@ -31,22 +33,28 @@ SIZES = ("params", "flops")
 BEST_SHARE = 0.1
 """Share of the truth's best architectures among which the order is looked at again."""
 
+NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
+
 
 @dataclass(frozen=True)
 class Entry:
     """One row: a ranking on the architectures that all rows share.
 
     `behind` is Kendall of the best row minus this row's, bootstrapped over the same draws of architectures;
-    where its interval excludes 0, the best is better for certain. `in_best` is Kendall among the truth's best
-    tenth, `beyond_size` Kendall with parameters and FLOPs held. `seconds` is what the score of one architecture
-    takes in one process, building included; NaN where that is not known.
+    where its interval excludes 0, the best is better for certain. `ahead` is the same against the bar: this row's
+    Kendall minus that of a ranking by training; NaN where there is none. `in_best` is Kendall among the truth's
+    best tenth, `beyond_size` Kendall with parameters and FLOPs held. `seconds` is what the score of one
+    architecture takes in one process, building included; NaN where that is not known. `trained` says whether the
+    ranking needs trained architectures.
     """
 
     agreement: Agreement
     behind: Interval
+    ahead: Interval
     in_best: Interval
     beyond_size: float
     seconds: float
+    trained: bool
     published: str
 
     @property
@@ -59,6 +67,11 @@ class Entry:
         """Whether it cannot be told from the best row."""
         return self.behind.low <= 0
 
+    @property
+    def beats_the_bar(self) -> bool:
+        """Whether it is better than the bar for certain."""
+        return self.ahead.low > 0
+
     def as_row(self) -> dict[str, object]:
         """One flat row for JSON: NaN becomes None."""
         own = {
@@ -66,11 +79,15 @@ class Entry:
             "behind_best_low": self.behind.low,
             "behind_best_high": self.behind.high,
             "as_good_as_best": self.as_good_as_best,
+            "ahead_of_bar": self.ahead.value,
+            "ahead_of_bar_low": self.ahead.low,
+            "ahead_of_bar_high": self.ahead.high,
             "kendall_in_best_tenth": self.in_best.value,
             "kendall_in_best_tenth_low": self.in_best.low,
             "kendall_in_best_tenth_high": self.in_best.high,
             "kendall_beyond_size": self.beyond_size,
             "seconds_per_architecture": self.seconds,
+            "needs_training": self.trained,
             "published": self.published or None,
         }
         return {name: None if value != value else value for name, value in (self.agreement.as_row() | own).items()}
@@ -78,18 +95,27 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Rankings:
-    """Scores by name, float64 [n] each, NaN for none, more is better; the truth [n]; seconds an architecture."""
+    """Scores by name, float64 [n] each, NaN for none, more is better; the truth [n]; seconds an architecture.
+
+    Where `passes` are equal, one pass over an architecture gives both scores. `trained` are the rankings that
+    need trained architectures, the first of them the `bar` that the others must beat, if there is one.
+    """
 
     truth_name: str
     truth: Floats
     scores: Mapping[str, Floats]
     seconds: Mapping[str, float]
+    passes: Mapping[str, Hashable] = field(default_factory=dict)
+    trained: tuple[str, ...] = ()
+    bar: str | None = None
 
 
-def shared_rankings(comparisons: Sequence[Comparison], seconds: Mapping[str, float]) -> Rankings:
+def shared_rankings(
+    comparisons: Sequence[Comparison], seconds: Mapping[str, float], bars: Sequence[str] = ()
+) -> Rankings:
     """The comparisons on the architectures that all of them hold, in the order of the first; a name counts once.
 
-    `seconds` says what an architecture costs, by name, where that is known.
+    `seconds` says what an architecture costs, by name, where that is known; `bars` names the rankings by training.
 
     Raises `InputError` where they share fewer than three.
     """
@@ -107,7 +133,16 @@ def shared_rankings(comparisons: Sequence[Comparison], seconds: Mapping[str, flo
         truth=_aligned(chosen[0], chosen[0].accuracies, labels),
         scores={comparison.scorer: _aligned(comparison, comparison.scores, labels) for comparison in chosen},
         seconds=seconds,
+        passes={comparison.scorer: _pass(comparison.context) for comparison in chosen if comparison.context},
+        trained=tuple(bars),
+        bar=next(iter(bars), None),
     )
+
+
+def _pass(context: ScoreContext) -> Hashable:
+    """Equal for scores that one pass gives, whatever else they need."""
+    same = (context.space, context.seed, context.batch, context.device, context.backend)
+    return (shared_pass(load_scorer(context.scorer)), *same)
 
 
 def _aligned(comparison: Comparison, values: Floats, labels: Sequence[str]) -> Floats:
@@ -130,7 +165,8 @@ def fitted(rankings: Rankings, members: Sequence[str], k: int, seed: int = 0) ->
     """The rankings and, last, a regression of the members on k trained architectures, judged out of sample."""
     _check_members(rankings, members)
     scores = out_of_sample(_of(rankings, members), rankings.truth, k, seed=seed)
-    return _with(rankings, f"fit on {k} ({len(members)} rankings)", scores, members)
+    name = f"fit on {k} ({len(members)} rankings)"
+    return replace(_with(rankings, name, scores, members), trained=(*rankings.trained, name))
 
 
 def _of(rankings: Rankings, members: Sequence[str]) -> list[Floats]:
@@ -140,8 +176,18 @@ def _of(rankings: Rankings, members: Sequence[str]) -> list[Floats]:
 def _with(rankings: Rankings, name: str, scores: Floats, members: Sequence[str]) -> Rankings:
     seconds = dict(rankings.seconds)
     if any(member in seconds for member in members):
-        seconds[name] = sum(seconds.get(member, 0.0) for member in members)
-    return replace(rankings, scores={**rankings.scores, name: scores}, seconds=seconds)
+        passes: dict[Hashable, float] = {}
+        for member in members:
+            key = rankings.passes.get(member, member)
+            passes[key] = max(passes.get(key, 0.0), seconds.get(member, 0.0))
+        seconds[name] = sum(passes.values())
+    trained = (name,) if set(members) & set(rankings.trained) else ()
+    return replace(
+        rankings,
+        scores={**rankings.scores, name: scores},
+        seconds=seconds,
+        trained=(*rankings.trained, *trained),
+    )
 
 
 def _check_members(rankings: Rankings, members: Sequence[str]) -> None:
@@ -191,10 +237,12 @@ def leaderboard(
         entries.append(
             Entry(
                 agreement=replace(whole, kendall=measured[name].kendall, spearman=measured[name].spearman),
-                behind=measured[name].behind(measured[best]),
+                behind=measured[best].minus(measured[name]),
+                ahead=measured[name].minus(measured[rankings.bar]) if rankings.bar else NO_INTERVAL,
                 in_best=kept.kendall,
                 beyond_size=math.nan if name in SIZES else beyond_size(values, truth, rows),
                 seconds=rankings.seconds.get(name, math.nan),
+                trained=name in rankings.trained,
                 published=published(space, rankings.truth_name, name),
             )
         )
@@ -233,9 +281,9 @@ class _Bootstrap:
             kendalls,
         )
 
-    def behind(self, best: _Bootstrap) -> Interval:
-        """How far it is behind the best, draw by draw."""
-        return _interval(best.kendall.value - self.kendall.value, best.drawn - self.drawn)
+    def minus(self, other: _Bootstrap) -> Interval:
+        """How much larger Kendall is than another's, draw by draw."""
+        return _interval(self.kendall.value - other.kendall.value, self.drawn - other.drawn)
 
 
 def _interval(value: float, drawn: Floats) -> Interval:

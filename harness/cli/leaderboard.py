@@ -28,7 +28,10 @@ def leaderboard(
     column: Annotated[
         list[str] | None, typer.Option(help="Column of the truth, repeatable: a board for each.")
     ] = None,
-    baseline: options.Baselines = [],  # noqa: B006 - typer copies it
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of the truth from short trainings, repeatable; the first is the bar to beat."),
+    ] = None,
     rank_average: Annotated[
         list[str] | None, typer.Option(help="Rankings to average by rank, such as naswot,params; repeatable.")
     ] = None,
@@ -48,6 +51,7 @@ def leaderboard(
 ) -> None:
     """Rank the scorers: correlations, paired differences, combinations, cost; writes a page."""
     from harness.store import Store
+    from reports.leaderboard import shared_rankings
     from reports.leaderboard_page import console_table, markdown_table, write_leaderboard
 
     wanted = [("rank-average", _names(text)) for text in rank_average or []]
@@ -57,9 +61,10 @@ def leaderboard(
         columns: list[str | None] = [*column] if column else [None]
         for name in columns:
             comparisons = results.compared(
-                opened, truth, name, space, scorer or [], dataset, baseline, drop_missing
+                opened, truth, name, space, scorer or [], dataset, baseline or [], drop_missing
             )
-            board = _board(comparisons, _seconds(opened, comparisons), space, wanted, fit, unscored, top_k)
+            rankings = shared_rankings(comparisons, _seconds(opened, comparisons), baseline or [])
+            board = _board(rankings, _trainingfree(comparisons, rankings), space, wanted, fit, unscored, top_k)
             boards[board[0].agreement.truth] = board
     page = write_leaderboard(boards, space, _provenance(comparisons), out)
     if as_json:
@@ -67,7 +72,7 @@ def leaderboard(
         print_json({"page": str(page), "boards": rows})
         return
     for against, board in boards.items():
-        print(f"against {against}")
+        print(f"against {against}, {board[0].agreement.n:,} architectures")
         if markdown:
             print(markdown_table(board))
         else:
@@ -76,25 +81,24 @@ def leaderboard(
 
 
 def _board(
-    comparisons: list[Comparison],
-    seconds: dict[str, float],
+    rankings: Rankings,
+    trainingfree: list[str],
     space: str,
     wanted: list[tuple[str, list[str]]],
     fit: int | None,
     unscored: str,
     top_k: int,
 ) -> list[Entry]:
-    """The comparisons and the combinations of them that are wanted, ranked."""
-    from reports.leaderboard import combined, fitted, leaderboard, shared_rankings
+    """The rankings and the combinations of them that are wanted, ranked."""
+    from reports.leaderboard import combined, fitted, leaderboard
 
     rules: dict[str, Rule] = {"drop": "drop", "last": "last"}
     if unscored not in rules:
         raise InputError(f"unknown --unscored {unscored!r}; allowed: drop, last")
-    single = rankings = shared_rankings(comparisons, seconds)
     for method, members in wanted:
         rankings = combined(rankings, method, members)
     if fit is not None:
-        rankings = fitted(rankings, _trainingfree(comparisons, single), fit)
+        rankings = fitted(rankings, trainingfree, fit)
     return leaderboard(rankings, space, unscored=rules[unscored], top_k=top_k)
 
 

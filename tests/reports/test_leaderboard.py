@@ -10,6 +10,8 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.transforms import Bbox
 from scipy import stats
 from typer.testing import CliRunner
 
@@ -19,7 +21,15 @@ from harness.records import ScoreContext, ScoreRecord
 from harness.store import Store
 from reports.combine import log_rank_sum, out_of_sample, rank_average, ranks
 from reports.leaderboard import Rankings, beyond_size, combined, fitted, leaderboard, shared_rankings
-from reports.leaderboard_page import console_table, correlation_against_cost, markdown_table, write_leaderboard
+from reports.leaderboard_page import (
+    console_table,
+    correlation_against_cost,
+    label_at,
+    markdown_table,
+    spread,
+    write_leaderboard,
+)
+from reports.plots import new_figure
 from reports.published import published
 from reports.statistics import agreement
 from spaces.errors import InputError
@@ -53,6 +63,7 @@ def test_rows_are_compared_on_the_architectures_that_all_hold() -> None:
     assert found.truth.tolist() == [98.0, 99.0, 100.0]
     assert found.scores["one"].tolist() == [2.0, 3.0, 4.0]
     assert found.scores["two"].tolist() == [20.0, 30.0, 40.0]
+    assert found.bar is None
 
 
 def test_a_baseline_of_a_scorers_name_does_not_count_twice() -> None:
@@ -138,6 +149,22 @@ def test_constant_rankings_and_huge_values_survive_everything(tmp_path: Path) ->
     assert write_leaderboard({"t": board}, "nasbench201", {}, tmp_path).is_file()
 
 
+def test_the_bar_is_a_ranking_by_training_and_the_difference_to_it_is_paired() -> None:
+    board = rows(replace(RANKINGS, trained=("far",), bar="far"))
+    assert board["far"].trained
+    assert board["far"].ahead.value == 0
+    assert board["near"].beats_the_bar
+    assert not board["noise"].beats_the_bar
+    assert board["near"].ahead.value == pytest.approx(
+        board["near"].agreement.kendall.value - board["far"].agreement.kendall.value
+    )
+    assert math.isnan(rows(RANKINGS)["near"].ahead.value)
+    assert combined(replace(RANKINGS, trained=("far",)), "rank-average", ["near", "far"]).trained == (
+        "far",
+        "rank-average: near + far",
+    )
+
+
 # -- combinations
 
 
@@ -167,6 +194,16 @@ def test_two_independent_rankings_are_better_together() -> None:
     assert rankings.seconds["rank-average: near + other"] == pytest.approx(0.1)
 
 
+def test_a_pass_that_serves_several_members_costs_once() -> None:
+    rankings = replace(
+        RANKINGS,
+        seconds={"near": 1.0, "far": 1.5, "noise": 0.25},
+        passes={"near": "one backward", "far": "one backward", "noise": "noise"},
+    )
+    name = "rank-average: near + far + noise"
+    assert combined(rankings, "rank-average", ["near", "far", "noise"]).seconds[name] == 1.75
+
+
 def test_a_fit_is_judged_on_what_it_has_not_seen() -> None:
     """Rankings of pure noise fit any k truths well; out of sample they must stay at chance."""
     noise = [np.random.default_rng(seed).normal(size=200) for seed in range(100, 115)]
@@ -182,6 +219,7 @@ def test_a_fit_finds_the_ranking_that_counts() -> None:
     rankings = fitted(RANKINGS, ["near", "far", "noise"], 40)
     name = "fit on 40 (3 rankings)"
     board = rows(rankings)
+    assert board[name].trained
     assert board[name].agreement.kendall.value > board["near"].agreement.kendall.value - 0.03
 
 
@@ -204,7 +242,7 @@ def test_unknown_members_and_methods_are_named() -> None:
 
 
 def test_published_figures_stand_beside_ours_only_for_the_accuracy_they_are_about() -> None:
-    assert published("nasbench201", "test_cifar10_200ep", "zico").startswith("0.61 / 0.8 (ZiCo, Table 3)")
+    assert published("nasbench201", "test_cifar10_200ep", "zico").startswith("0.61 / 0.8 (ZiCo)")
     assert published("nasbench201", "test_cifar10_12ep", "zico") == ""
     assert published("darts", "test_cifar10_200ep", "zico") == ""
 
@@ -221,6 +259,37 @@ def test_the_page_holds_every_row_and_the_picture(tmp_path: Path) -> None:
 
 def test_the_picture_has_room_for_rows_of_unknown_cost() -> None:
     assert correlation_against_cost(leaderboard(replace(RANKINGS, seconds={}), "x")).startswith(b"\x89PNG")
+
+
+def test_published_figures_have_a_table_of_their_own_where_there_are_any(tmp_path: Path) -> None:
+    rankings = replace(RANKINGS, scores={"meco": NEAR, "far": FAR})
+    for space, there in (("nasbench201", True), ("darts", False)):
+        text = write_leaderboard({"t": leaderboard(rankings, space)}, space, {}, tmp_path).read_text()
+        assert ("<span>– / 0.894 (MeCo)</span>" in text) == there
+
+
+def test_the_page_says_what_is_best_without_training_and_what_beats_the_bar(tmp_path: Path) -> None:
+    rankings = fitted(replace(RANKINGS, trained=("far",), bar="far"), ["near", "noise"], 60)
+    board = leaderboard(rankings, "nasbench201")
+    text = write_leaderboard({"truth": board}, "nasbench201", {}, tmp_path).read_text()
+    assert "For certain better than far without training: near." in text
+    best_is_fitted = board[0].name.startswith("fit on 60")
+    assert ("Without any training the best is near: " in text) == best_is_fitted
+    assert "the bar" in text
+
+
+def test_names_in_the_picture_cover_no_other_though_points_lie_close() -> None:
+    labels = crowded_labels([f"ranking {i}" for i in range(6)])
+    assert not any(a.overlaps(b) for i, a in enumerate(labels) for b in labels[:i])
+
+
+def crowded_labels(names: list[str]) -> list[Bbox]:
+    """Where names stand beside points at almost one place."""
+    figure = new_figure(4.0)
+    axes = figure.add_axes((0.1, 0.1, 0.8, 0.8))
+    placed = [label_at(axes, name, (0.5, 0.5 + 0.005 * i), axes.transData) for i, name in enumerate(names)]
+    spread(figure, placed)
+    return [label.get_window_extent(FigureCanvasAgg(figure).get_renderer()) for label in placed]
 
 
 @pytest.fixture
@@ -257,6 +326,8 @@ def test_the_command_ranks_the_store_and_knows_directions(stored: Path) -> None:
     assert board["snip"]["kendall"] == 1
     assert board["ntk"]["kendall"] == -1
     assert board["snip"]["seconds_per_architecture"] == 0.5
+    assert board["other"]["needs_training"]
+    assert board["other"]["ahead_of_bar"] == 0
     assert set(board) == {
         "snip", "ntk", "params", "flops", "other", "rank-average: snip + params", "fit on 15 (4 rankings)",
     }  # fmt: skip
