@@ -519,7 +519,7 @@ if __name__ == "__main__":
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not holds():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
