@@ -32,6 +32,10 @@ MOST_FAILED_STARTS = 20
 class Engine(Protocol):
     """Runs tasks in any order; see `harness.workers.run_tasks` for the contract."""
 
+    @property
+    def workers(self) -> int | None:
+        """How many tasks run at a time, None where the cluster decides."""
+
     def run(
         self, tasks: Iterable[Task], make_function: Callable[[], Callable[[Task], Result]]
     ) -> Generator[tuple[Task, Result], None, None]:
@@ -39,14 +43,16 @@ class Engine(Protocol):
 
 
 def load_engine(
-    name: str, workers: int, address: str | None = None, cpus: float = 1.0, gpus: float = 0.0
+    name: str, workers: int | None, address: str | None = None, cpus: float = 1.0, gpus: float = 0.0
 ) -> Engine:
-    """Engine of this name; `cpus` and `gpus` are what a worker on Ray takes of its node.
+    """Engine of this name with so many workers, None: one here, and as many as Ray's cluster has room for.
+
+    `cpus` and `gpus` are what a worker on Ray takes of its node.
 
     Raises:
         InputError: an unknown name, a value out of its range, or an address without Ray.
     """
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise InputError(f"--workers must be at least 1, not {workers}")
     if cpus < 0 or gpus < 0:
         raise InputError(f"the CPUs and GPUs of a worker must be at least 0, not {min(cpus, gpus)}")
@@ -56,7 +62,13 @@ def load_engine(
         raise InputError(f"unknown engine {name!r}; allowed: {', '.join(ENGINES)}")
     if address is not None:
         raise InputError("--address is for --engine ray")
-    return LocalEngine(workers)
+    return LocalEngine(workers or 1)
+
+
+def cluster_engine(name: str, workers: int | None, address: str | None, cpus: float, gpus: float) -> Engine | None:
+    """As `load_engine`, but None for this machine, where a command knows better how many processes it takes."""
+    engine = load_engine(name, workers, address, cpus, gpus)
+    return None if isinstance(engine, LocalEngine) else engine
 
 
 @dataclass(frozen=True)
@@ -76,11 +88,11 @@ class LocalEngine:
 class RayEngine:
     """Ray actors, each with its share of CPUs and GPUs; the cluster of `address`, or one started here (None).
 
-    An actor that dies, alone or with its node, is started again where there is room, and its task goes to the next
-    that is idle.
+    There are `workers` of them, or as many as the nodes have room for now (None). An actor that dies, alone or
+    with its node, is started again where there is room, and its task goes to the next that is idle.
     """
 
-    workers: int
+    workers: int | None = None
     address: str | None = None
     cpus: float = 1.0
     gpus: float = 0.0
@@ -137,7 +149,7 @@ class _ActorPool(Generic[Task, Result]):
         self._running: dict[Any, _Attempt[Task]] = {}
         self._idle: list[Any] = []
         self._failed_starts = 0
-        for _ in range(engine.workers):
+        for _ in range(engine.workers or _room(ray.cluster_resources(), engine)):
             self._start()
 
     def run(self, tasks: Iterable[Task]) -> Generator[tuple[Task, Result], None, None]:
@@ -199,6 +211,13 @@ class _ActorPool(Generic[Task, Result]):
             return self._ray.get(future)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from None
+
+
+def _room(resources: dict[str, float], engine: RayEngine) -> int:
+    """How many workers the nodes of a cluster have room for, at least one, which may come with a later node."""
+    shares = {"CPU": engine.cpus, "GPU": engine.gpus}
+    places = [resources.get(name, 0.0) / share for name, share in shares.items() if share]
+    return max(1, int(min(places, default=1.0)))
 
 
 @contextmanager

@@ -17,12 +17,12 @@ from torch import nn
 from harness.backends import load_backend
 from harness.datasets import Batch
 from harness.datasets.base import short_hash
+from harness.distributed import Engine, LocalEngine
 from harness.machine import available_memory, cores
 from harness.progress import Progress
 from harness.records import ScoreContext, ScoreRecord, settings_text
 from harness.scorers.base import Family, Score, Scorer, load_scorer, shared_pass
 from harness.store import Store
-from harness.workers import run_tasks
 from spaces.base import AnySpace, Architecture, Complexity, Counting, NetworkConfig
 from spaces.errors import InputError
 from spaces.plan import Plan, buffer_shapes, peak_floats
@@ -121,17 +121,20 @@ def score_architectures(
     *,
     processes: int | None = None,
     chunk: int = CHUNK,
+    engine: Engine | None = None,
 ) -> ScoringSummary:
     """Score what the store does not hold yet, a chunk a transaction; Ctrl-C keeps what is done.
 
     A score depends on the job and the architecture alone: order, `chunk` and `processes` change no bit.
     `processes` is the number of workers, of one thread each on CPU; None takes as many as cores, memory and
-    the work allow.
+    the work allow. An `engine` runs the chunks in their place.
 
     Raises:
         InputError: the batch needs more memory than there is; anything the store reports.
     """
-    (summary,) = score_together([job], architectures, store, progress, processes=processes, chunk=chunk)
+    (summary,) = score_together(
+        [job], architectures, store, progress, processes=processes, chunk=chunk, engine=engine
+    )
     return summary
 
 
@@ -152,6 +155,7 @@ def score_together(
     *,
     processes: int | None = None,
     chunk: int = CHUNK,
+    engine: Engine | None = None,
 ) -> list[ScoringSummary]:
     """Score with every scorer of one family (see `families`) by one pass an architecture, as each job would alone.
 
@@ -171,10 +175,10 @@ def score_together(
     progress.advance(len(asked) - len(missing))
     interrupted = False
     if missing:
-        workers = _workers(jobs[0], [task.text for task in missing], processes)
+        engine = engine or LocalEngine(_workers(jobs[0], [task.text for task in missing], processes))
         chunks = [tuple(missing[start : start + chunk]) for start in range(0, len(missing), chunk)]
         try:
-            with closing(run_tasks(chunks, partial(_ChunkScorer, jobs), processes=workers)) as results:
+            with closing(engine.run(chunks, partial(_ChunkScorer, jobs))) as results:
                 for tasks, found in results:
                     for scorer, records in found.items():
                         store.add_scores(contexts[scorer], records)

@@ -26,11 +26,17 @@ class Progress(Protocol):
     def advance(self, count: int = 1) -> None:
         """`count` more units are done."""
 
+    def note(self, text: str) -> None:
+        """How things stand, in a few words that take the place of those before."""
+
 
 class NullProgress:
     """Says nothing."""
 
     def advance(self, count: int = 1) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
         """Nothing."""
 
 
@@ -47,6 +53,11 @@ class ProgressLines:
         self._started = self._last_line = clock()
         self._done = 0
         self._found: int | None = None
+        self._note = ""
+
+    def note(self, text: str) -> None:
+        """What the next line ends with."""
+        self._note = text
 
     def advance(self, count: int = 1) -> None:
         """`count` more units are done."""
@@ -59,11 +70,11 @@ class ProgressLines:
             print(self._line(now - self._started, self._done - self._found), file=sys.stderr, flush=True)
 
     def _line(self, elapsed: float, computed: int) -> str:
-        line = f"{self._title}: {self._done}/{self._total} in {_duration(elapsed)}"
-        if computed == 0:
-            return line
-        left = (self._total - self._done) * elapsed / computed
-        return f"{line}, {60 * computed / elapsed:.1f} a minute, {_duration(left)} left"
+        parts = [f"{self._title}: {self._done}/{self._total} in {_duration(elapsed)}"]
+        if computed:
+            left = (self._total - self._done) * elapsed / computed
+            parts += [f"{60 * computed / elapsed:.1f} a minute", f"{_duration(left)} left"]
+        return ", ".join([*parts, self._note] if self._note else parts)
 
 
 @contextmanager
@@ -89,11 +100,12 @@ def progress_bar(title: str, total: int) -> Iterator[Progress]:
         progress.TimeElapsedColumn(),
         progress.TextColumn("left"),
         progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}", markup=False),
         console=Console(stderr=True),
         speed_estimate_period=SPEED_PERIOD_SECONDS,
     )
     with bar:
-        yield _Bar(bar, bar.add_task(title, total=total))
+        yield _Bar(bar, bar.add_task(title, total=total, note=""))
 
 
 class _Bar:
@@ -106,6 +118,10 @@ class _Bar:
     def advance(self, count: int = 1) -> None:
         """`count` more units are done."""
         self._bar.advance(self._task, count)
+
+    def note(self, text: str) -> None:
+        """Words after the bar."""
+        self._bar.update(self._task, note=text)
 
 
 def _duration(seconds: float) -> str:

@@ -9,13 +9,13 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
+from harness.task_queue import TaskQueue
 from spaces.errors import InputError
 
 Task = TypeVar("Task")
@@ -29,11 +29,12 @@ def run_tasks(
 
     Every process calls `make_function` once, so that what it makes can keep data, and runs torch with one
     thread on CPU: results have the same bits for any number of processes. With one process that is this one.
-    Tasks are taken from the iterable only when a process is free. However the generator ends, also by Ctrl-C
-    or `close`, its workers are killed; and should this process be killed, they end themselves.
+    Tasks are taken from the iterable only when a process is free. A worker that dies is replaced, and its task
+    done again. However the generator ends, also by Ctrl-C or `close`, its workers are killed; and should this
+    process be killed, they end themselves.
 
     Raises:
-        InputError: `processes` below 1, or a worker process died.
+        InputError: `processes` below 1, or worker processes died at one task again and again.
         Exception: whatever `make_function` or its function raised, wherever that was.
     """
     if processes < 1:
@@ -71,33 +72,74 @@ def _run_in_workers(
     tasks: Iterable[Task], make_function: Callable[[], Callable[[Task], Result]], processes: int
 ) -> Generator[tuple[Task, Result], None, None]:
     # Plain pickle copies tensors; multiprocessing's own would move them into shared memory, which may be small.
-    recipe = pickle.dumps(make_function)
-    context = multiprocessing.get_context("spawn")
-    waiting = iter(tasks)
-    workers: list[SpawnProcess] = []
-    running: dict[Connection, Task] = {}
+    pool = _Pool(pickle.dumps(make_function))
+    queue = TaskQueue(tasks)
+    running: dict[Connection, tuple[Task, int]] = {}
     try:
-        for task in islice(waiting, processes):
-            ours, theirs = context.Pipe()
-            worker = context.Process(target=_serve, args=(theirs, recipe), daemon=True)
-            worker.start()
-            workers.append(worker)
-            theirs.close()
-            _send(ours, task)
-            running[ours] = task
+        while len(running) < processes and (taken := next(queue.take(), None)):
+            running[pool.start(taken[0])] = taken
         while running:
             for connection in wait(list(running)):
                 assert isinstance(connection, Connection)
-                result = _receive(connection)
-                done = running.pop(connection)
-                for task in islice(waiting, 1):
-                    _send(connection, task)
-                    running[connection] = task
-                yield done, result
+                task, losses = running.pop(connection)
+                try:
+                    result = pool.receive(connection)
+                except _WorkerDiedError:
+                    queue.lose(task, losses)
+                    taken = next(queue.take())
+                    running[pool.start(taken[0])] = taken
+                    continue
+                if taken := next(queue.take(), None):
+                    pool.send(connection, taken[0])
+                    running[connection] = taken
+                yield task, result
     finally:
-        for worker in workers:
+        pool.end()
+
+
+class _WorkerDiedError(Exception):
+    """A worker ended without a result."""
+
+
+class _Pool:
+    """Worker processes by our end of their pipe; `recipe` is what makes their function, pickled."""
+
+    def __init__(self, recipe: bytes) -> None:
+        self._recipe = recipe
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: dict[Connection, SpawnProcess] = {}
+
+    def start(self, task: object) -> Connection:
+        """A new worker at work on a task."""
+        ours, theirs = self._context.Pipe()
+        worker = self._context.Process(target=_serve, args=(theirs, self._recipe), daemon=True)
+        worker.start()
+        theirs.close()
+        self._workers[ours] = worker
+        self.send(ours, task)
+        return ours
+
+    def send(self, connection: Connection, task: object) -> None:
+        """Give a worker its next task; should it be dead, that shows when its result is received."""
+        with suppress(ConnectionError):
+            connection.send_bytes(pickle.dumps(task))
+
+    def receive(self, connection: Connection) -> Any:
+        """Result of the task that was sent; raises what the task raised."""
+        try:
+            outcome = pickle.loads(connection.recv_bytes())
+        except (EOFError, ConnectionError) as error:
+            self._workers.pop(connection).join()
+            raise _WorkerDiedError from error
+        if isinstance(outcome, _Failure):
+            raise outcome.error
+        return outcome
+
+    def end(self) -> None:
+        """Kill every worker."""
+        for worker in self._workers.values():
             worker.kill()
-        for worker in workers:
+        for worker in self._workers.values():
             worker.join()
 
 
@@ -106,29 +148,6 @@ class _Failure:
     """An exception on its way from a worker."""
 
     error: Exception
-
-
-def _send(connection: Connection, task: object) -> None:
-    try:
-        connection.send_bytes(pickle.dumps(task))
-    except ConnectionError as error:
-        raise _worker_died() from error
-
-
-def _receive(connection: Connection) -> Any:
-    try:
-        outcome = pickle.loads(connection.recv_bytes())
-    except (EOFError, ConnectionError) as error:
-        raise _worker_died() from error
-    if isinstance(outcome, _Failure):
-        raise outcome.error
-    return outcome
-
-
-def _worker_died() -> InputError:
-    return InputError(
-        "a worker process died, perhaps for lack of memory: give fewer --processes; what is done is kept"
-    )
 
 
 def _serve(connection: Connection, recipe: bytes) -> None:

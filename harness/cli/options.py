@@ -35,6 +35,12 @@ Dropout = Annotated[
 ]
 StorePath = Annotated[Path, typer.Option("--store", help="Results file (SQLite).")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Worker processes; by default what the machine has.")]
+Engine = Annotated[str, typer.Option(help="Where workers run: local or ray.")]
+Address = Annotated[
+    str | None, typer.Option(help="Ray cluster as HOST:PORT, or auto; by default one is started here.")
+]
+WorkerCpus = Annotated[float, typer.Option(help="CPU cores that a worker on Ray takes of its node.")]
+WorkerGpus = Annotated[float, typer.Option(help="GPUs that a worker on Ray takes of its node, or a share of one.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, all else on stderr.")]
 TruthName = Annotated[str, typer.Option("--truth", help="Table of accuracies, or trained: those in the store.")]
 Column = Annotated[

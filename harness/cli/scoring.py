@@ -9,10 +9,11 @@ import typer
 
 from harness.cli import options
 from harness.cli.options import command_line, print_json, say
-from harness.cli.setting import Setting, load_setting
+from harness.cli.setting import Setting, dataset_or_default, load_setting
 
 if TYPE_CHECKING:
     from harness.datasets import Batch
+    from harness.distributed import Engine
     from harness.engine import ScoringJob, ScoringSummary
     from harness.store import Store
     from spaces.base import Architecture
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def score(
     space: options.Space = "nasbench201",
     scorer: options.Scorers = ["naswot"],  # noqa: B006 - typer copies it
-    dataset: options.DatasetName = "digits",
+    dataset: options.AnyDataset = None,
     data_dir: options.DataDir = options.DEFAULT_DATA,
     download: options.Download = False,
     image_size: options.ImageSize = None,
@@ -32,31 +33,39 @@ def score(
     architectures: options.Architectures = None,
     channels: options.Channels = None,
     cells: options.Cells = None,
+    hidden: options.Hidden = None,
     no_canonical: Annotated[
         bool, typer.Option("--no-canonical", help="Score every architecture as written, not its representative.")
     ] = False,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     processes: options.Processes = None,
+    engine: options.Engine = "local",
+    address: options.Address = None,
+    worker_cpus: options.WorkerCpus = 1.0,
+    worker_gpus: options.WorkerGpus = 0.0,
     chunk: Annotated[int | None, typer.Option(min=1, help="Architectures per transaction.")] = None,
     store: options.StorePath = options.DEFAULT_STORE,
     as_json: options.Json = False,
 ) -> None:
     """Score architectures. The same command again continues where it stopped."""
     from harness.datasets import draw_batch
+    from harness.distributed import cluster_engine
     from harness.engine import CHUNK
     from harness.selection import select_architectures
     from harness.store import Store
 
+    cluster = cluster_engine(engine, processes, address, worker_cpus, worker_gpus)
     setting = load_setting(
         space,
-        dataset,
+        dataset_or_default(dataset, space),
         data_dir=data_dir,
         download=download,
         image_size=image_size,
         device=device,
         channels=channels,
         cells=cells,
+        hidden=hidden,
     )
     chosen = select_architectures(
         setting.space, sample=sample, everything=everything, architectures=architectures, seed=seed
@@ -64,7 +73,7 @@ def score(
     batch = draw_batch(setting.dataset, batch_size, seed)
     jobs = scoring_jobs(setting, scorer, chosen, batch, seed, backend=backend, canonical=not no_canonical)
     with Store(store) as opened:
-        summaries = run_jobs(jobs, chosen, opened, processes=processes, chunk=chunk or CHUNK)
+        summaries = run_jobs(jobs, chosen, opened, processes=processes, chunk=chunk or CHUNK, cluster=cluster)
     if as_json:
         print_json(summary_document(summaries, str(store)))
     else:
@@ -108,7 +117,13 @@ def scoring_jobs(
 
 
 def run_jobs(
-    jobs: list[ScoringJob], architectures: list[Architecture], store: Store, *, processes: int | None, chunk: int
+    jobs: list[ScoringJob],
+    architectures: list[Architecture],
+    store: Store,
+    *,
+    processes: int | None,
+    chunk: int,
+    cluster: Engine | None = None,
 ) -> dict[str, ScoringSummary]:
     """Run the jobs, a family in one pass with one progress bar, and keep their wall clock in the store."""
     from harness.engine import families, score_together
@@ -121,7 +136,9 @@ def run_jobs(
             say(remark)
         names = ", ".join(job.scorer for job in family)
         with progress_bar(f"score {names}", len(architectures)) as progress:
-            found = score_together(family, architectures, store, progress, processes=processes, chunk=chunk)
+            found = score_together(
+                family, architectures, store, progress, processes=processes, chunk=chunk, engine=cluster
+            )
         for job, summary in zip(family, found, strict=True):
             summaries[job.scorer] = summary
             if summary.computed:

@@ -10,7 +10,7 @@ from statistics import median
 from harness.search.base import SearchJob
 from harness.search.evaluations import Individual, IndividualTable
 from harness.search.fitness import Candidate, Evaluation, Fitness, Measured
-from harness.search.selection import Selection, in_order
+from harness.search.selection import Selection, fitness_or_least, in_order
 
 SCORES_BEFORE_GATE = 10
 """So many individuals are trained whatever their score; then a score must reach the median of those before."""
@@ -18,6 +18,9 @@ SCORES_BEFORE_GATE = 10
 
 class Controller:
     """Proposes individuals and learns their fitness; all that it knows is in the store.
+
+    `finished` and `fit`, those with a fitness, are in the order that they were finished; `best` is the first of
+    the fittest.
 
     A proposal depends on the seed, its step and what was finished before it, and on nothing else: with one worker
     a search is determined by its seed, with several by its trace too. Between the moment that a worker asks and
@@ -35,6 +38,7 @@ class Controller:
         individuals = table.read()
         self.finished = in_order(individuals)
         self.fit = [individual for individual in self.finished if individual.fitness is not None]
+        self.best = max(self.fit, key=fitness_or_least, default=None)
         self._queue = [individual for individual in individuals if individual.finished is None]
         self._proposed = len(individuals)
         self._known = fitness.known() | {
@@ -122,6 +126,7 @@ class Controller:
         self.finished.append(finished)
         if finished.fitness is not None:
             self.fit.append(finished)
+            self.best = max(filter(None, (self.best, finished)), key=fitness_or_least)
         self._unwritten.append(finished)
 
 

@@ -124,6 +124,7 @@ class EvolutionSearch(SearchMethod):
             job, self._selection, fitness, IndividualTable(job.store, number), gated=self._kind.gated
         )
         resumed = shown = len(controller.finished)
+        progress.note(self._standing(controller))
         progress.advance(resumed)
         evaluated = 0
         try:
@@ -131,6 +132,7 @@ class EvolutionSearch(SearchMethod):
                 for _, measured in results:
                     controller.learn(measured)
                     evaluated += 1
+                    progress.note(self._standing(controller))
                     progress.advance(len(controller.finished) - shown)
                     shown = len(controller.finished)
         finally:
@@ -144,6 +146,14 @@ class EvolutionSearch(SearchMethod):
             evaluated=evaluated,
             resumed=resumed,
         )
+
+    def _standing(self, controller: Controller) -> str:
+        """The best so far, the queue and the workers, for whoever looks on."""
+        workers = f"{self._engine.workers or 'all'} workers" if self._engine.workers != 1 else "1 worker"
+        waiting = f"{controller.queued} in the queue, {workers}"
+        if controller.best is None:
+            return f"none has a fitness yet, {waiting}"
+        return f"best {controller.best.fitness:.6g} at step {controller.best.step}, {waiting}"
 
     def _best(self, controller: Controller) -> Individual:
         among = [individual for individual in controller.fit if individual.step < self._steps]

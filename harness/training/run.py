@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.datasets import Dataset, load_dataset
+from harness.distributed import Engine, LocalEngine
 from harness.machine import resolve_device
 from harness.progress import Progress
 from harness.records import TrainingContext, TrainingRecord, settings_text
@@ -24,7 +25,6 @@ from harness.training.perplexities import PerplexityRecord, PerplexityTable
 from harness.training.recipes import Recipe, load_recipe
 from harness.training.text_recipes import LanguageRecipe, load_text_recipe
 from harness.training.trainer import train
-from harness.workers import run_tasks
 from spaces.base import Architecture, NetworkConfig, Reading
 from spaces.errors import InputError
 from spaces.registry import load_space
@@ -93,12 +93,14 @@ def train_architectures(
     checkpoints: Path,
     processes: int,
     progress: Progress,
+    engine: Engine | None = None,
 ) -> TrainingSummary:
     """Train what the store does not hold yet, each through its representative; Ctrl-C keeps what is done.
 
     A training that was cut off goes on from its checkpoint in the folder `checkpoints`, which is made if
     need be; a finished one is in the store and its checkpoint is deleted. On CPU, a result has the same bits
-    for any order, number of `processes` and number of resumes.
+    for any order, number of `processes` and number of resumes. An `engine` runs the trainings in place of
+    processes here; it reads the data and writes checkpoints where each worker is.
 
     Raises:
         InputError: whatever data set, networks, checkpoints or store have to say.
@@ -114,9 +116,9 @@ def train_architectures(
     progress.advance(len(architectures) - len(missing))
     trained: list[str] = []
     interrupted = False
-    make_trainer = partial(_Trainer, job, context, checkpoints)
+    make_trainer = partial(_Trainer, job, context, checkpoints.resolve())
     try:
-        with closing(run_tasks(missing, make_trainer, processes=processes)) as results:
+        with closing((engine or LocalEngine(processes)).run(missing, make_trainer)) as results:
             for text, record in results:
                 if isinstance(record, PerplexityRecord):
                     PerplexityTable(store).add(number, record)
@@ -156,6 +158,7 @@ class _Trainer:
         self._job = job
         self._context = context
         self._checkpoints = checkpoints
+        _make_folder(checkpoints)
         self._space = load_space(job.space)
         self._train = _trainer(job)
 

@@ -32,9 +32,13 @@ class Counting(NullProgress):
     """Progress that can be asked how far it is."""
 
     done = 0
+    said = ""
 
     def advance(self, count: int = 1) -> None:
         self.done += count
+
+    def note(self, text: str) -> None:
+        self.said = text
 
 
 def job(store, space="nasbench201", seed=0):
@@ -179,6 +183,7 @@ def test_more_steps_extend_the_same_search_and_fewer_find_it_done(tmp_path):
     search(tmp_path / "long")
     assert without_time(individuals(tmp_path / "short")) == without_time(individuals(tmp_path / "long"))
     assert (found.resumed, progress.done) == (12, 24)
+    assert progress.said == f"best {found.fitness:.6g} at step {found.epoch}, 0 in the queue, 1 worker"
     again = search(tmp_path / "short", steps=12)
     assert (again.resumed, again.evaluated) == (24, 0)
     assert again.epoch < 12
@@ -296,11 +301,12 @@ def start(path, steps):
 
 
 def children(pid):
-    found = subprocess.run(["ps", "--ppid", str(pid), "-o", "pid=,args="], capture_output=True, text=True).stdout
+    command = ["ps", "-ww", "--ppid", str(pid), "-o", "pid=,args="]  # -ww: COLUMNS must not cut what is looked for
+    found = subprocess.run(command, capture_output=True, text=True).stdout
     return [int(line.split()[0]) for line in found.splitlines() if "spawn_main" in line]
 
 
-def wait_for(condition, seconds=90):
+def wait_for(condition, seconds=600):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -319,12 +325,14 @@ def finished(path):
 def test_a_killed_worker_and_a_killed_controller_lose_nothing(tmp_path):
     path = tmp_path / "store"
     controller = start(path, steps=100_000)
-    wait_for(lambda: finished(path) >= 2)
-    os.kill(children(controller.pid)[0], signal.SIGKILL)
-    before = finished(path)
-    wait_for(lambda: finished(path) >= before + 1)
-    controller.kill()
-    controller.wait()
+    try:
+        wait_for(lambda: finished(path) >= 2)
+        os.kill(children(controller.pid)[0], signal.SIGKILL)
+        before = finished(path)
+        wait_for(lambda: finished(path) >= before + 1)
+    finally:
+        controller.kill()
+        controller.wait()
     proposed = individuals(path)
     kept = {row.step: row for row in proposed if row.finished is not None}
     steps = len(proposed) + 2

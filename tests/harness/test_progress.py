@@ -43,6 +43,21 @@ def test_the_rate_leaves_out_what_was_found_done(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "train: 110/120 in 0:01:00, 10.0 a minute, 0:01:00 left\n"
 
 
+def test_a_line_ends_with_the_last_note(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    lines = ProgressLines("search", 120, clock)
+    lines.note("best 1 at step 0")
+    clock.now = 60
+    lines.note("best 2 at step 7")
+    lines.advance(60)
+    lines.advance(0)
+    clock.now = 120
+    lines.advance(0)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("60/120 in 0:01:00, best 2 at step 7")
+    assert second.endswith("best 2 at step 7")
+
+
 def test_without_a_terminal_a_short_command_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar("score", 2) as progress:
         progress.advance(2)
@@ -54,8 +69,10 @@ def test_a_terminal_gets_a_bar_with_what_is_done(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "120")
     with progress_bar("score", 5) as progress:
+        progress.note("[best] 3")
         progress.advance()
         progress.advance(4)
+    assert "[best] 3" in terminal.getvalue()
     assert "score" in terminal.getvalue()
     assert "5/5" in terminal.getvalue()
     assert "a minute" in terminal.getvalue()

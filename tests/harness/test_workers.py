@@ -1,5 +1,7 @@
 import multiprocessing
 import os
+import signal
+import time
 from functools import partial
 
 import pytest
@@ -64,7 +66,7 @@ def test_an_error_comes_out_as_itself(processes: int) -> None:
     [
         (1, -1, InputError, "factor must not be negative"),
         (14, 3, RuntimeError, "UnpicklableError: left and right"),
-        (15, 3, InputError, "a worker process died, perhaps for lack of memory"),
+        (15, 3, InputError, "a worker process died, and so did 2 others at the same task"),
     ],
 )
 def test_a_worker_that_fails_says_why(task: int, factor: int, kind: type[Exception], message: str) -> None:
@@ -87,6 +89,28 @@ def test_tasks_are_taken_only_when_a_process_is_free_and_closing_ends_the_worker
     assert len(multiprocessing.active_children()) == 2
     results.close()
     assert multiprocessing.active_children() == []
+
+
+class SlowlyNamed:
+    """The number and who had it, after a tenth of a second."""
+
+    def __call__(self, number: int) -> tuple[int, int]:
+        time.sleep(0.1)
+        return number, os.getpid()
+
+
+def test_a_killed_worker_is_replaced_and_its_task_done_again() -> None:
+    found = []
+    workers = set()
+    for task, (number, worker) in run_tasks(range(8), SlowlyNamed, processes=2):
+        assert task == number
+        found.append(number)
+        workers.add(worker)
+        if number == 2:
+            # It has its next task by now.
+            os.kill(worker, signal.SIGKILL)
+    assert sorted(found) == list(range(8))
+    assert len(workers) == 3
 
 
 def test_no_task_starts_no_process() -> None:
