@@ -26,7 +26,7 @@ from spaces.nasbench201 import NASBench201
 TINY = ("--image-size", "8", "--channels", "4", "--cells", "1", "--batch-size", "16")
 DEAD = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 CELLS = [str(cell) for index, cell in enumerate(NASBench201()) if index % 1310 == 5]
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 600.0
 REMARK = f"naswot: torch backend, since {reason}\n" if (reason := unavailable()) else ""
 """What `tfnas score` says first on a machine without the compiled engine."""
 
