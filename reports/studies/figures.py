@@ -16,6 +16,8 @@ COLOURS = (ACCENT, "#d1495b", "#2f9e62", "#edae49", "#7b4fa3", "#5c6b2f", "#0b22
 
 MARKS = "osD^vP"
 ROW_INCHES = 0.3
+LONG_NAME = 24
+"""A series with a longer name has its legend above the picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,24 +79,31 @@ def curves(
         if curve.low is not None and curve.high is not None:
             axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
     right = axes.get_xlim()[1]
+    lowest = min((level.value for level in levels), default=0.0)
     for level in levels:
         axes.axhline(level.value, color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)))
+        # The lowest is named below its line, so that two close ones can be read.
+        below = level.value == lowest and len(levels) > 1
         axes.annotate(
             level.name,
             (right, level.value),
-            (0, 2),
+            (0, -2 if below else 2),
             textcoords="offset points",
             ha="right",
-            va="bottom",
+            va="top" if below else "bottom",
             size=7.5,
             color=QUIET,
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
         )
     if floor is not None:
         axes.set_ylim(bottom=floor)
     axes.set_xlabel(x_label, loc="left", color=INK)
     axes.set_ylabel(y_label, color=INK)
     if legend and len(series) > 1:
-        axes.legend(frameon=False, fontsize=8, ncols=1 + len(series) // 5)
+        if max(len(curve.name) for curve in series) > LONG_NAME:
+            figure.legend(loc="outside upper left", frameon=False, fontsize=7.5, ncols=2)
+        else:
+            axes.legend(frameon=False, fontsize=8, ncols=1 + len(series) // 5)
     return png_bytes(figure)
 
 

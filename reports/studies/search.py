@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -227,11 +228,10 @@ def _sentences(
     if not draws:
         return sentences
     most = draws[-1]
-    if len(draws) > 1:
-        more = _gain(values[most], values[draws[0]])
+    for fewer, more in pairwise(draws):
+        gain = _gain(values[more], values[fewer])
         sentences.append(
-            f"That more draws help the score {verdict(more)}: {most} answers {_points(more)} more in {column} "
-            f"than {draws[0]}."
+            f"That more draws help the score {verdict(gain)} from {fewer} to {more}: {_points(gain)} in {column}."
         )
     if table is None:
         sentences.append(

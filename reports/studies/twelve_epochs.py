@@ -182,8 +182,8 @@ def _figure(
     series = []
     for learner in dict.fromkeys(row.learner.name for row in learnt):
         rows = [row for row in learnt if row.learner.name == learner]
-        intervals = [getattr(row, measure_name) for row in rows]
-        series.append(Curve.of_intervals(learner, [row.trained for row in rows], intervals))
+        means = [getattr(row, measure_name).value for row in rows]
+        series.append(Curve(learner, [row.trained for row in rows], means))
     (short,) = (row for row in plain if row.name == twelve)
     levels = [
         Level(f"{score.name} alone", getattr(score, measure_name).value),
@@ -191,7 +191,7 @@ def _figure(
     ]
     label = MEASURES[measure_name] + (" (points)" if measure_name == "regret" else "")
     picture = curves(series, x_label="trained networks", y_label=label, levels=levels)
-    caption = f"{MEASURES[measure_name]} by the number of networks that a regression learns from, mean and range"
+    caption = f"{MEASURES[measure_name]} by the number of networks that a regression learns from, mean over draws"
     return StudyFigure(measure_name.replace("_", "-"), caption, picture)
 
 
