@@ -21,10 +21,10 @@ FILTER_TRANSFORM = np.array(
 
 
 def pack(weight: NDArray[np.float32], winograd: bool) -> NDArray[np.float32]:
-    """[out, in, k, k] as float32 [out / 4, k * k, in, 4]; with `winograd` as [out / 4, 36, in, 4], transformed."""
+    """[out, in, k, k] as float32 [out / 4, k * k, in, 4]; with `winograd` as [36, out / 4, in, 4], transformed."""
     taps: NDArray[np.floating] = weight
     if winograd:
         taps = FILTER_TRANSFORM @ weight.astype(np.float64) @ FILTER_TRANSFORM.T
     outputs, inputs = weight.shape[:2]
     blocks = taps.reshape(outputs // CHANNEL_BLOCK, CHANNEL_BLOCK, inputs, -1)
-    return np.ascontiguousarray(blocks.transpose(0, 3, 2, 1), np.float32)
+    return np.ascontiguousarray(blocks.transpose((3, 0, 2, 1) if winograd else (0, 3, 2, 1)), np.float32)

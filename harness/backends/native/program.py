@@ -49,7 +49,7 @@ def assemble(
     floats = {
         name: groups * LANES * channels * height * width for name, (channels, height, width) in shapes.items()
     }
-    offsets, arena_floats = _arena(passes, floats, frozenset(map(kept_map, kept)))
+    offsets, arena_floats = _arena(passes, shapes, floats, frozenset(map(kept_map, kept)))
     affines, affine_floats = _affines(passes, shapes)
 
     terms: list[library.Term] = []
@@ -134,19 +134,44 @@ def _affines(passes: Sequence[Pass], shapes: dict[str, Shape]) -> tuple[dict[str
     return offsets, end
 
 
-def _arena(passes: Sequence[Pass], floats: dict[str, int], kept: frozenset[str]) -> tuple[dict[str, int], int]:
-    """Offset of every map and the floats of the arena; maps whose lives do not overlap share memory."""
+def _arena(
+    passes: Sequence[Pass], shapes: dict[str, Shape], floats: dict[str, int], kept: frozenset[str]
+) -> tuple[dict[str, int], int]:
+    """Offset of every map and the floats of the arena; maps whose lives do not overlap share memory.
+
+    A map is written over one that the same pass reads for the last time, where that can be: its memory is in
+    cache then.
+    """
     last_uses = {reading.map: index for index, each in enumerate(passes) for reading in each.readings}
     offsets = {IMAGES: 0}
     live = [IMAGES]
     end = floats[IMAGES]
     for index, each in enumerate(passes):
+        ending = [name for name in live if name not in kept and last_uses.get(name, -1) <= index]
         for name in _written(each):
-            offsets[name] = _first_gap([(offsets[other], floats[other]) for other in live], floats[name])
+            for old in ending:
+                if shapes[old] == shapes[name] and _can_replace(each, name, old):
+                    ending.remove(old)
+                    live.remove(old)
+                    offsets[name] = offsets[old]
+                    break
+            else:
+                offsets[name] = _first_gap([(offsets[other], floats[other]) for other in live], floats[name])
             live.append(name)
             end = max(end, offsets[name] + floats[name])
         live = [name for name in live if name in kept or last_uses.get(name, -1) > index]
     return offsets, end
+
+
+def _can_replace(each: Pass, new: str, old: str) -> bool:
+    """Whether a pass has always read a row of its term `old` before it writes that row of `new`.
+
+    The value is written as it is made; convolutions of a strip run when the row after it has been made.
+    """
+    pools = [reading.pool for reading in each.readings if reading.map == old]
+    if new == each.output:
+        return not any(pools)
+    return all(pool is None or (pool.stride == 1 and pool.padding <= 1) for pool in pools)
 
 
 def _first_gap(taken: list[tuple[int, int]], size: int) -> int:

@@ -56,12 +56,12 @@ int64_t distance(const uint64_t* row, const uint64_t* other, int64_t words) {
 
 }  // namespace
 
-void add_equal_bits(const uint64_t* bits, int64_t words, int64_t units, int images, int64_t multiplicity,
-                    int64_t* kernel) {
+void add_equal_bits(const uint64_t* bits, int64_t step, int64_t words, int64_t units, int images,
+                    int64_t multiplicity, int64_t* kernel) {
     for (int first = 0; first < images; first += kRows)
         for (int i = 0; i < images; ++i)
             for (int j = std::max(first, i); j < std::min(first + kRows, images); ++j) {
-                const int64_t equal = multiplicity * (units - distance(bits + i * words, bits + j * words, words));
+                const int64_t equal = multiplicity * (units - distance(bits + i * step, bits + j * step, words));
                 kernel[int64_t{i} * images + j] += equal;
                 if (i != j) kernel[int64_t{j} * images + i] += equal;
             }

@@ -33,6 +33,9 @@ public:
     // Tiles of a block; the last block of a strip may have fewer.
     int tiles() const { return tiles_; }
 
+    // Calls of ahead.advance() that the blocks of a strip make at least.
+    int64_t advances(const Convolution& convolution) const;
+
     // Floats of the two scratch arrays.
     int64_t transformed_floats() const { return kPositions * input_step(); }
     int64_t product_floats() const { return kPositions * product_step(); }
@@ -41,20 +44,21 @@ public:
     void transform(const float* const* rows, int x, int tiles, float* transformed) const;
 
     // Outputs of kTile rows from x on. rows: [channels][width][kLanes] each, `row_floats` apart.
-    // Weights are packed [channels / 4][36][input_channels][4].
+    // Weights are packed [36][channels / 4][input_channels][4].
     void multiply(const Convolution& convolution, const float* transformed, int x, int tiles, float* products,
                   float* rows, int64_t row_floats, Moments* moments, Prefetch& ahead) const;
 
 private:
-    // Input channels times tiles of a block, whose 36 positions fill a good half of a level 2 cache.
-    static constexpr int kInputs = 128;
+    // Input channels times tiles of a block, whose 36 positions leave room in a level 2 cache for products, rows
+    // and what is fetched ahead; a block of one tile would read all weights for too little.
+    static constexpr int kInputs = 64, kMinTiles = 2, kMaxTiles = 4;
     // Output channels that are multiplied before they are transformed back, so that products stay in cache.
     static constexpr int kChunk = 16;
     // Keeps the 36 positions of a tile from meeting in the same cache set.
     static constexpr int64_t kSkew = 5 * kLanes;
 
-    void multiply_chunk(const float* weights, int channels, const float* transformed, int tiles, float* products,
-                        Prefetch& ahead) const;
+    void multiply_chunk(const Convolution& convolution, int first, int channels, const float* transformed,
+                        int tiles, float* products, Prefetch& ahead) const;
     void transform_back(const float* products, int tiles, float* rows, int64_t row_floats, Moments* moments,
                         int channel) const;
 

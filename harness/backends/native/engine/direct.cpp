@@ -1,13 +1,24 @@
+#include <algorithm>
+
 #include "convolution.h"
 #include "multiply.h"
 
 namespace tfnas {
+namespace {
+
+// Output pixels whose inputs, of all channels and one row, stay in a level 1 cache while every output channel is
+// computed from them.
+int pixels_together(const Convolution& convolution, int input_channels) {
+    constexpr int kInputs = 256;
+    return std::max(1, kInputs / (input_channels * convolution.kernel * convolution.stride));
+}
+
+}  // namespace
 
 int64_t advances_per_strip(const Convolution& convolution, int input_channels, int width) {
-    const int64_t blocks = convolution.channels / kBlockChannels;
-    if (!convolution.winograd) return blocks * (kStrip / convolution.stride) * (convolution.width / kBlockPixels);
-    const int tiles = WinogradBlock(input_channels, width).tiles();
-    return blocks * WinogradBlock::kPositions * (width / WinogradBlock::kTile / tiles) * (tiles / kBlockPixels);
+    if (convolution.winograd) return WinogradBlock(input_channels, width).advances(convolution);
+    const int together = pixels_together(convolution, input_channels);
+    return int64_t{kStrip / convolution.stride} * ((convolution.width + together - 1) / together);
 }
 
 void convolve_row(const Convolution& convolution, const float* const* rows, int input_channels, int input_width,
@@ -19,21 +30,27 @@ void convolve_row(const Convolution& convolution, const float* const* rows, int 
     const int64_t output_step = int64_t{convolution.width} * kLanes;
     // The padding of a row is 1 pixel, of a 1x1 convolution 0.
     const int64_t first = kernel == 1 ? kLanes : 0;
-    const float* weights = convolution.weights;
-    for (int channel = 0; channel < convolution.channels; channel += kBlockChannels) {
-        for_blocks(convolution.width, [&](auto block, int x) {
-            ahead.advance();
-            const float* tap = weights;
-            for (int ky = 0; ky < kernel; ++ky)
-                for (int kx = 0; kx < kernel; ++kx, tap += tap_weights)
-                    block.add(rows[ky] + first + x * pixel_step + kx * kLanes, pixel_step, channel_step, tap,
-                              input_channels);
-            block.write(output + channel * output_step + x * kLanes, output_step);
-        });
-        if (moments)
-            for (int i = channel; i < channel + kBlockChannels; ++i)
-                moments->add_row(i, output + i * output_step, convolution.width);
-        weights += kernel * kernel * tap_weights;
+    const int together = pixels_together(convolution, input_channels);
+    for (int begin = 0; begin < convolution.width; begin += together) {
+        const int count = std::min(together, convolution.width - begin);
+        const float* weights = convolution.weights;
+        float* to = output + begin * kLanes;
+        ahead.advance();
+        for (int channel = 0; channel < convolution.channels; channel += kBlockChannels) {
+            for_blocks(count, [&](auto block, int pixel) {
+                const float* tap = weights;
+                for (int ky = 0; ky < kernel; ++ky)
+                    for (int kx = 0; kx < kernel; ++kx, tap += tap_weights)
+                        block.add(rows[ky] + first + (begin + pixel) * pixel_step + kx * kLanes, pixel_step,
+                                  channel_step, tap, input_channels);
+                block.write(to + pixel * kLanes, output_step);
+            });
+            if (moments)
+                for (int i = 0; i < kBlockChannels; ++i)
+                    moments->add_row(channel + i, to + i * output_step, count);
+            weights += kernel * kernel * tap_weights;
+            to += kBlockChannels * output_step;
+        }
     }
 }
 

@@ -15,6 +15,9 @@ int64_t row_floats(int channels, int width) { return int64_t{channels} * width *
 // ReLU inputs of an image in the value of a pass.
 int64_t units(const Pass& pass) { return int64_t{pass.channels} * pass.height * pass.width; }
 
+// Floats of one channel of a pooled row and of the scratch it takes.
+int64_t pooled_floats(const Pass& pass, const Term& term) { return (int64_t{pass.width} + term.width) * kLanes; }
+
 }  // namespace
 
 void Engine::run(const Program& program, const float* images, int64_t* kernel) {
@@ -28,8 +31,8 @@ void Engine::run(const Program& program, const float* images, int64_t* kernel) {
         // Back and forth: a pass starts with the groups that the one before has left in cache.
         run_pass(pass, index % 2);
         if (pass.multiplicity)
-            add_equal_bits(reinterpret_cast<const uint64_t*>(bits_.data()), row_words_ / 2, units(pass), program.batch,
-                           pass.multiplicity, kernel);
+            add_equal_bits(reinterpret_cast<const uint64_t*>(bits_.data()), row_step() / 2, row_words_ / 2,
+                           units(pass), program.batch, pass.multiplicity, kernel);
     }
 }
 
@@ -73,12 +76,11 @@ void Engine::run_pass(const Pass& pass, bool reversed) {
 // Make room for what the pass needs beside the arena.
 void Engine::reserve(const Pass& pass) {
     row_words_ = (units(pass) + 63) / 64 * 2;
-    if (pass.multiplicity) bits_.reserve(groups_ * kLanes * row_words_);
-    value_.reserve(int64_t{pass.width} * kLanes);
-    int widest = 1;
+    if (pass.multiplicity) bits_.reserve(groups_ * kLanes * row_step());
+    int64_t pooled = 0;
     for (int term = pass.term_begin; term < pass.term_end; ++term)
-        widest = std::max(widest, program_->terms[term].width);
-    pooled_.reserve(int64_t{widest} * kLanes);
+        if (program_->terms[term].kernel) pooled += pooled_floats(pass, program_->terms[term]);
+    pooled_.reserve(pooled);
 
     std::vector<int> normalised;
     if (pass.affine >= 0) normalised.push_back(pass.channels);
@@ -110,7 +112,7 @@ void Engine::reserve(const Pass& pass) {
 // `next` is the group that follows, or the same again.
 void Engine::run_group(const Pass& pass, int group, int next) {
     for (Moments& moments : moments_) moments.clear();
-    SignWriter signs(bits_.data() + (pass.multiplicity ? group * kLanes * row_words_ : 0), row_words_);
+    SignWriter signs(bits_.data() + (pass.multiplicity ? group * kLanes * row_step() : 0), row_words_, row_step());
     int produced = 0;
     for (int y = 0; y < pass.height; y += kStrip) {
         const int last = std::min(pass.height, y + kStrip + 1);
@@ -152,14 +154,29 @@ void Engine::produce_row(const Pass& pass, int group, int y, SignWriter& signs) 
         rows_.push_back(term_row(program_->terms[term], arena_.data(), affine_.data(), group, pass.channels, y));
     float* stored = nullptr;
     if (pass.output >= 0) stored = arena_.data() + pass.output + (int64_t{group} * pass.height + y) * floats;
+    float* ring = begin(pass) != end(pass) ? ring_row(pass, y) + kLanes : nullptr;
+    Uses uses = {stored, ring, pass.rectify != 0, pass.multiplicity ? &signs : nullptr};
     for (int channel = 0; channel < pass.channels; ++channel) {
-        float* values = stored ? stored + int64_t{channel} * pass.width * kLanes : value_.data();
-        sum_terms(rows_.data(), rows_.data() + rows_.size(), channel, pass.width, pooled_.data(), values);
-        if (pass.affine >= 0) moments_[0].add_row(channel, values, pass.width);
-        if (pass.multiplicity) signs.add(values, pass.width);
-        if (begin(pass) != end(pass))
-            copy_row(values, pass.width, pass.rectify,
-                     ring_row(pass, y) + (int64_t{channel} * (pass.width + 2) + 1) * kLanes);
+        gather(pass, channel);
+        sum_row(summands_.data(), summands_.data() + summands_.size(), pass.width, uses);
+        if (pass.affine >= 0) moments_[0].add_row(channel, uses.stored, pass.width);
+        if (stored) uses.stored += pass.width * kLanes;
+        if (ring) uses.ring += (pass.width + 2) * kLanes;
+    }
+}
+
+// The terms of one channel of the row in `rows_`, pooled ones pooled.
+void Engine::gather(const Pass& pass, int channel) {
+    summands_.clear();
+    float* pooled = pooled_.data();
+    for (const TermRow& row : rows_) {
+        const float* source = row.source + int64_t{channel} * row.term->width * kLanes;
+        if (row.term->kernel) {
+            pool_row(row, source, pass.width, pooled + pass.width * kLanes, pooled);
+            source = pooled;
+            pooled += pooled_floats(pass, *row.term);
+        }
+        summands_.push_back({source, row.scale ? row.scale[channel] : 1, row.scale ? row.shift[channel] : 0});
     }
 }
 

@@ -31,6 +31,7 @@ private:
     void run_group(const Pass& pass, int group, int next);
     void fetch_ahead(const Pass& pass, int group, int begin, int end);
     void produce_row(const Pass& pass, int group, int y, SignWriter& signs);
+    void gather(const Pass& pass, int channel);
     void convolve_strip(const Pass& pass, int group, int y);
     void convolve_winograd(const Pass& pass, int group, int y, const float* const* rows);
     void convolve_direct(const Convolution& convolution, const Pass& pass, int group, int y,
@@ -38,6 +39,8 @@ private:
     void fold(int64_t affine, const double* totals, int channels, int64_t pixels);
 
     int images_of(int group) const;
+    // Words from one image's signs to the next, a cache line off the powers of 2.
+    int64_t row_step() const { return row_words_ + 16; }
     int64_t ring_floats(const Pass& pass) const { return int64_t{pass.channels} * (pass.width + 2) * kLanes; }
     float* ring_row(const Pass& pass, int y) { return ring_.data() + (y & (kRingRows - 1)) * ring_floats(pass); }
     const Convolution* begin(const Pass& pass) const { return program_->convolutions + pass.convolution_begin; }
@@ -46,7 +49,7 @@ private:
 
     const Program* program_ = nullptr;
     int groups_ = 0;
-    Buffer<float> arena_, affine_, ring_, value_, pooled_, transformed_, products_;
+    Buffer<float> arena_, affine_, ring_, pooled_, transformed_, products_;
     Prefetch ahead_;
     Buffer<double> sums_, totals_;
     Buffer<uint32_t> bits_;
@@ -54,6 +57,7 @@ private:
     // Of the value of the pass, where it is normalised, and of each convolution.
     std::vector<Moments> moments_;
     std::vector<TermRow> rows_;
+    std::vector<Summand> summands_;
 };
 
 }  // namespace tfnas

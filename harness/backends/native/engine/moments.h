@@ -56,7 +56,11 @@ private:
     static constexpr int kRun = 64;
 
     static void add_to(double* at, Vector values) {
-        *reinterpret_cast<Doubles*>(at) += __builtin_convertvector(values, Doubles);
+        alignas(64) float each[kWidth];
+        store(each, values);
+        for (int i = 0; i < kWidth; i += kHalf)
+            *reinterpret_cast<Doubles*>(at + i) +=
+                __builtin_convertvector(*reinterpret_cast<const Half*>(each + i), Doubles);
     }
 
     double* sums_;

@@ -5,60 +5,64 @@
 namespace tfnas {
 namespace {
 
-// What is done to each value on its way: scale and shift where the term has them, addition to what is there.
-struct Reading {
-    bool affine, add;
-    float scale, shift;
-};
-
-inline Vector read(const Reading& reading, Vector value, const float* to) {
-    if (reading.affine) value = fused(value, broadcast(reading.scale), broadcast(reading.shift));
-    return reading.add ? load(to) + value : value;
-}
-
-void read_row(const Reading& reading, const float* source, int width, float* values) {
-    for (int i = 0; i < width * kLanes; i += kWidth)
-        store(values + i, read(reading, load(source + i), values + i));
-}
-
-// Mean of `count` pixels side by side, times `share`. `kCount` is the count where the compiler knows it, or 0.
-template <int kCount>
-inline void mean_columns(const Reading& reading, const float* from, int count, float share, float* to) {
-    if (kCount) count = kCount;
+// Mean over windows of 3x3 around each pixel of two or more, of which `kRows` rows lie inside the map.
+template <int kRows>
+void pool_around(const float* source, int64_t row_floats, int width, float* values) {
+    const auto column = [&](int x, int part) {
+        const float* from = source + x * kLanes + part * kWidth;
+        Vector sum = load(from);
+        for (int y = 1; y < kRows; ++y) sum += load(from + y * row_floats);
+        return sum;
+    };
+    constexpr float kEdge = 1.0f / (2 * kRows), kInner = 1.0f / (3 * kRows);
+    Vector left[kParts], middle[kParts];
     for (int part = 0; part < kParts; ++part) {
-        Vector sum = load(from + part * kWidth);
-        for (int column = 1; column < count; ++column) sum += load(from + column * kLanes + part * kWidth);
-        store(to + part * kWidth, read(reading, sum * share, to + part * kWidth));
+        left[part] = column(0, part);
+        middle[part] = column(1, part);
+        store(values + part * kWidth, (left[part] + middle[part]) * kEdge);
     }
+    float* to = values + kLanes;
+    for (int x = 1; x + 1 < width; ++x, to += kLanes)
+#pragma GCC unroll 4
+        for (int part = 0; part < kParts; ++part) {
+            const Vector right = column(x + 1, part);
+            store(to + part * kWidth, (left[part] + middle[part] + right) * kInner);
+            left[part] = middle[part];
+            middle[part] = right;
+        }
+    for (int part = 0; part < kParts; ++part) store(to + part * kWidth, (left[part] + middle[part]) * kEdge);
 }
 
-// Mean over each window; pixels outside the map are not counted.
-void read_pooled(const Reading& reading, const TermRow& row, const float* source, int width, float* scratch,
-                 float* values) {
-    const Term& term = *row.term;
-    const int floats = term.width * kLanes;
-    const float* columns = source;
-    for (int y = 1; y < row.rows; ++y) {
-        const float* next = source + y * row.row_floats;
-        for (int i = 0; i < floats; i += kWidth) store(scratch + i, load(columns + i) + load(next + i));
-        columns = scratch;
+// Vectors that are summed together.
+constexpr int kSums = 8;
+
+inline Vector read(const Summand& summand, int offset) {
+    return fused(load(summand.values + offset), broadcast(summand.scale), broadcast(summand.shift));
+}
+
+// Sum `kVectors` vectors at a time from `offset` on, as often as they fit; returns where it stopped.
+template <int kVectors>
+inline __attribute__((always_inline)) int sum_vectors(const Summand* begin, const Summand* end, int offset,
+                                                      int floats, const Uses& uses) {
+    for (; offset + kVectors * kWidth <= floats; offset += kVectors * kWidth) {
+        Vector sums[kVectors];
+#pragma GCC unroll 8
+        for (int i = 0; i < kVectors; ++i)
+            sums[i] = read(*begin, offset + i * kWidth);
+        for (const Summand* each = begin + 1; each != end; ++each)
+#pragma GCC unroll 8
+            for (int i = 0; i < kVectors; ++i)
+                sums[i] += read(*each, offset + i * kWidth);
+        if (uses.stored)
+#pragma GCC unroll 8
+            for (int i = 0; i < kVectors; ++i) store(uses.stored + offset + i * kWidth, sums[i]);
+        if (uses.signs) uses.signs->add<kVectors / kParts>(sums);
+        if (uses.ring)
+#pragma GCC unroll 8
+            for (int i = 0; i < kVectors; ++i)
+                store(uses.ring + offset + i * kWidth, uses.rectify ? positive_part(sums[i]) : sums[i]);
     }
-    int counted = 0;
-    float share = 0;
-    for (int x = 0; x < width; ++x) {
-        const int left = std::max(x * term.stride - term.padding, 0);
-        const int count = std::min(x * term.stride - term.padding + term.kernel, term.width) - left;
-        if (count != counted) {
-            counted = count;
-            share = 1.0f / static_cast<float>(row.rows * count);
-        }
-        const float* from = columns + left * kLanes;
-        float* to = values + x * kLanes;
-        if (count == 3)
-            mean_columns<3>(reading, from, 3, share, to);
-        else
-            mean_columns<0>(reading, from, count, share, to);
-    }
+    return offset;
 }
 
 }  // namespace
@@ -80,26 +84,35 @@ TermRow term_row(const Term& term, const float* arena, const float* affine, int6
     return row;
 }
 
-void sum_terms(const TermRow* begin, const TermRow* end, int channel, int width, float* scratch, float* values) {
-    for (const TermRow* row = begin; row != end; ++row) {
-        const float* source = row->source + int64_t{channel} * row->term->width * kLanes;
-        Reading reading = {row->scale != nullptr, row != begin, 1, 0};
-        if (row->scale) {
-            reading.scale = row->scale[channel];
-            reading.shift = row->shift[channel];
+void pool_row(const TermRow& row, const float* source, int width, float* scratch, float* values) {
+    const Term& term = *row.term;
+    if (term.kernel == 3 && term.stride == 1 && term.padding == 1 && width > 1) {
+        const auto pool = row.rows == 3 ? pool_around<3> : row.rows == 2 ? pool_around<2> : pool_around<1>;
+        return pool(source, row.row_floats, width, values);
+    }
+    const int floats = term.width * kLanes;
+    const float* columns = source;
+    for (int y = 1; y < row.rows; ++y) {
+        const float* next = source + y * row.row_floats;
+        for (int i = 0; i < floats; i += kWidth) store(scratch + i, load(columns + i) + load(next + i));
+        columns = scratch;
+    }
+    for (int x = 0; x < width; ++x) {
+        const int left = std::max(x * term.stride - term.padding, 0);
+        const int count = std::min(x * term.stride - term.padding + term.kernel, term.width) - left;
+        const float share = 1.0f / static_cast<float>(row.rows * count);
+        for (int part = 0; part < kParts; ++part) {
+            const float* from = columns + left * kLanes + part * kWidth;
+            Vector sum = load(from);
+            for (int column = 1; column < count; ++column) sum += load(from + column * kLanes);
+            store(values + x * kLanes + part * kWidth, sum * share);
         }
-        if (row->term->kernel)
-            read_pooled(reading, *row, source, width, scratch, values);
-        else
-            read_row(reading, source, width, values);
     }
 }
 
-void copy_row(const float* values, int width, bool rectify, float* to) {
-    for (int i = 0; i < width * kLanes; i += kWidth) {
-        const Vector value = load(values + i);
-        store(to + i, rectify ? positive_part(value) : value);
-    }
+void sum_row(const Summand* begin, const Summand* end, int width, const Uses& uses) {
+    const int left = sum_vectors<kSums>(begin, end, 0, width * kLanes, uses);
+    sum_vectors<kParts>(begin, end, left, width * kLanes, uses);
 }
 
 }  // namespace tfnas

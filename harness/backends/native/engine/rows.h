@@ -1,6 +1,7 @@
-// One row of a pass's value, channel by channel, [width][kLanes]: sum of terms, rectified copy.
+// One row of a pass's value, channel by channel, [width][kLanes]: sum of terms, and where it goes.
 #pragma once
 
+#include "codes.h"
 #include "program.h"
 #include "vector.h"
 
@@ -21,10 +22,25 @@ int rows_read(const Term& term, int count);
 
 TermRow term_row(const Term& term, const float* arena, const float* affine, int64_t group, int channels, int y);
 
-// Sum of terms in one channel. `scratch` holds one row of one channel of the widest source.
-void sum_terms(const TermRow* begin, const TermRow* end, int channel, int width, float* scratch, float* values);
+// Mean over each window of one channel; pixels outside the map are not counted. `scratch` holds one row of one
+// channel of the source.
+void pool_row(const TermRow& row, const float* source, int width, float* scratch, float* values);
 
-// Copy, with what is below 0 at 0 where `rectify`.
-void copy_row(const float* values, int width, bool rectify, float* to);
+// One channel of a term, scale * values + shift.
+struct Summand {
+    const float* values;
+    float scale, shift;
+};
+
+// What is done with a sum as long as it is in registers; null where it is not.
+struct Uses {
+    float* stored;
+    float* ring;
+    bool rectify;  // on the way to the ring
+    SignWriter* signs;
+};
+
+// Sum one channel of a row of `width` pixels.
+void sum_row(const Summand* begin, const Summand* end, int width, const Uses& uses);
 
 }  // namespace tfnas

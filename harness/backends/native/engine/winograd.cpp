@@ -36,33 +36,39 @@ inline __attribute__((always_inline)) void transform_output(const Vector* m, Vec
 WinogradBlock::WinogradBlock(int input_channels, int width)
     : input_channels_(input_channels),
       width_(width),
-      tiles_(std::min(width / kTile, std::max(1, kInputs / input_channels))) {}
+      tiles_(std::min(width / kTile, std::clamp(kInputs / input_channels, kMinTiles, kMaxTiles))) {}
+
+int64_t WinogradBlock::advances(const Convolution& convolution) const {
+    return int64_t{(convolution.channels + kChunk - 1) / kChunk} * kPositions * (width_ / kTile / tiles_);
+}
 
 void WinogradBlock::transform(const float* const* rows, int x, int tiles, float* transformed) const {
     const int64_t step = input_step();
-    for (int channel = 0; channel < input_channels_; ++channel)
-        for (int tile = 0; tile < tiles; ++tile)
-            for (int part = 0; part < kParts; ++part) {
-                const int64_t from = (int64_t{channel} * (width_ + 2) + x + tile * kTile) * kLanes + part * kWidth;
-                float* to = transformed + (int64_t{channel} * tiles + tile) * kLanes + part * kWidth;
-                Vector columns[kSide][kSide];
+    const int floats = (tiles * kTile + 2) * kLanes;
+    // Neighbouring tiles share columns: each is transformed once.
+    alignas(64) float half[kSide][(kMaxTiles * kTile + 2) * kLanes];
+    for (int channel = 0; channel < input_channels_; ++channel) {
+        const int64_t from = (int64_t{channel} * (width_ + 2) + x) * kLanes;
+        for (int i = 0; i < floats; i += kWidth) {
+            Vector column[kSide], result[kSide];
 #pragma GCC unroll 8
-                for (int i = 0; i < kSide; ++i) {
-                    Vector column[kSide];
+            for (int j = 0; j < kSide; ++j) column[j] = load(rows[j] + from + i);
+            transform_input(column, result);
 #pragma GCC unroll 8
-                    for (int j = 0; j < kSide; ++j) column[j] = load(rows[j] + from + i * kLanes);
-                    transform_input(column, columns[i]);
-                }
+            for (int j = 0; j < kSide; ++j) store(half[j] + i, result[j]);
+        }
+        float* to = transformed + int64_t{channel} * tiles * kLanes;
+        for (int j = 0; j < kSide; ++j, to += kSide * step)
+            for (int i = 0; i < tiles * kLanes; i += kWidth) {
+                const float* columns = half[j] + i / kLanes * kTile * kLanes + i % kLanes;
+                Vector row[kSide], result[kSide];
 #pragma GCC unroll 8
-                for (int j = 0; j < kSide; ++j) {
-                    Vector row[kSide], result[kSide];
+                for (int k = 0; k < kSide; ++k) row[k] = load(columns + k * kLanes);
+                transform_input(row, result);
 #pragma GCC unroll 8
-                    for (int i = 0; i < kSide; ++i) row[i] = columns[i][j];
-                    transform_input(row, result);
-#pragma GCC unroll 8
-                    for (int i = 0; i < kSide; ++i, to += step) store(to, result[i]);
-                }
+                for (int k = 0; k < kSide; ++k) store(to + k * step + i, result[k]);
             }
+    }
 }
 
 void WinogradBlock::multiply(const Convolution& convolution, const float* transformed, int x, int tiles,
@@ -70,8 +76,7 @@ void WinogradBlock::multiply(const Convolution& convolution, const float* transf
                              Prefetch& ahead) const {
     for (int first = 0; first < convolution.channels; first += kChunk) {
         const int count = std::min(kChunk, convolution.channels - first);
-        const float* weights = convolution.weights + int64_t{first} * kPositions * input_channels_;
-        multiply_chunk(weights, count, transformed, tiles, products, ahead);
+        multiply_chunk(convolution, first, count, transformed, tiles, products, ahead);
         for (int channel = 0; channel < count; ++channel)
             transform_back(products + int64_t{channel} * tiles * kLanes, tiles,
                            rows + (int64_t{first + channel} * width_ + x) * kLanes, row_floats, moments,
@@ -79,54 +84,57 @@ void WinogradBlock::multiply(const Convolution& convolution, const float* transf
     }
 }
 
-// Products of `channels` output channels, [36][channels][tiles][kLanes].
-void WinogradBlock::multiply_chunk(const float* weights, int channels, const float* transformed, int tiles,
-                                   float* products, Prefetch& ahead) const {
+// Products of output channels first to first + channels, [36][channels][tiles][kLanes].
+void WinogradBlock::multiply_chunk(const Convolution& convolution, int first, int channels,
+                                   const float* transformed, int tiles, float* products, Prefetch& ahead) const {
     const int64_t tile_floats = int64_t{tiles} * kLanes;
-    const int64_t position_weights = int64_t{input_channels_} * kBlockChannels;
-    for (int position = 0; position < kPositions; ++position)
+    const int64_t panel_weights = int64_t{input_channels_} * kBlockChannels;
+    for (int position = 0; position < kPositions; ++position) {
+        ahead.advance();
+        const float* input = transformed + position * input_step();
+        const float* weights =
+            convolution.weights + (int64_t{position} * convolution.channels + first) * input_channels_;
+        float* output = products + position * product_step();
         for (int channel = 0; channel < channels; channel += kBlockChannels) {
-            const float* panel = weights + (channel / kBlockChannels * kPositions + position) * position_weights;
-            const float* input = transformed + position * input_step();
-            float* output = products + position * product_step() + channel * tile_floats;
             for_blocks(tiles, [&](auto block, int tile) {
-                ahead.advance();
-                block.add(input + tile * kLanes, kLanes, tile_floats, panel, input_channels_);
+                block.add(input + tile * kLanes, kLanes, tile_floats, weights, input_channels_);
                 block.write(output + tile * kLanes, tile_floats);
             });
+            weights += panel_weights;
+            output += kBlockChannels * tile_floats;
         }
+    }
 }
 
 // Outputs of one channel.
 void WinogradBlock::transform_back(const float* products, int tiles, float* rows, int64_t row_floats,
                                    Moments* moments, int channel) const {
     const int64_t step = product_step();
+    alignas(64) float half[kSide][kTile][kMaxTiles * kLanes];
+    for (int j = 0; j < kSide; ++j, products += kSide * step)
+        for (int i = 0; i < tiles * kLanes; i += kWidth) {
+            Vector row[kSide], result[kTile];
+#pragma GCC unroll 8
+            for (int k = 0; k < kSide; ++k) row[k] = load(products + k * step + i);
+            transform_output(row, result);
+#pragma GCC unroll 8
+            for (int k = 0; k < kTile; ++k) store(half[j][k] + i, result[k]);
+        }
     for (int part = 0; part < kParts; ++part) {
         Vector sum = {}, squares = {};
-        for (int tile = 0; tile < tiles; ++tile) {
-            const float* from = products + tile * kLanes + part * kWidth;
-            float* to = rows + tile * kTile * kLanes + part * kWidth;
-            Vector half[kSide][kTile];
-#pragma GCC unroll 8
-            for (int j = 0; j < kSide; ++j) {
-                Vector row[kSide];
-#pragma GCC unroll 8
-                for (int i = 0; i < kSide; ++i, from += step) row[i] = load(from);
-                transform_output(row, half[j]);
-            }
-#pragma GCC unroll 8
+        for (int tile = 0; tile < tiles; ++tile)
             for (int i = 0; i < kTile; ++i) {
                 Vector column[kSide], result[kTile];
 #pragma GCC unroll 8
-                for (int j = 0; j < kSide; ++j) column[j] = half[j][i];
+                for (int j = 0; j < kSide; ++j) column[j] = load(half[j][i] + tile * kLanes + part * kWidth);
                 transform_output(column, result);
+                float* to = rows + (tile * kTile + i) * kLanes + part * kWidth;
 #pragma GCC unroll 8
-                for (int j = 0; j < kTile; ++j) store(to + j * row_floats + i * kLanes, result[j]);
+                for (int j = 0; j < kTile; ++j) store(to + j * row_floats, result[j]);
                 sum += (result[0] + result[1]) + (result[2] + result[3]);
                 squares += fused(result[0], result[0], result[1] * result[1]) +
                            fused(result[2], result[2], result[3] * result[3]);
             }
-        }
         if (moments) moments->add(channel, part, sum, squares);
     }
 }
