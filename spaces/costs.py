@@ -55,6 +55,18 @@ def sharp_separable(inputs: int, middle: int, outputs: int, kernel: int, stride:
     ]
 
 
+def squeezed(channels: int) -> int:
+    """Channels between the two convolutions of a squeeze-and-excitation: a sixteenth (Hu et al., CVPR 2018)."""
+    return max(1, channels // 16)
+
+
+def squeeze_excitation(channels: int, size: int) -> Cost:
+    """Means of a map of height `size`, two 1x1 convolutions with bias on them, and the product with the map."""
+    middle = squeezed(channels)
+    weights = 2 * channels * middle
+    return Cost(weights + channels + middle, weights + middle + 2 * channels * size**2)
+
+
 def classifier(width: int, size: int, classes: int) -> Cost:
     """Global pooling of a map of height `size`, (size + 1)^2 operations a channel, and a linear layer."""
     return Cost((width + 1) * classes, width * (classes + (size + 1) ** 2))

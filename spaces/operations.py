@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spaces.costs import squeezed
 from spaces.weights import draw_weight
 
 
@@ -119,7 +120,7 @@ class SeparableConv(SharpSepConv):
 
 
 class FactorisedReduction(NormalisedOperation):
-    """ReLU, two 1x1 convolutions of stride 2 side by side, batch norm: a skip-connection that reduces.
+    """ReLU, two 1x1 convolutions of every second pixel side by side, batch norm: a skip-connection that reduces.
 
     The second reads one pixel further along both axes (DARTS, cnn/operations.py, FactorizedReduce); height,
     width and `out_channels` must be even.
@@ -127,12 +128,14 @@ class FactorisedReduction(NormalisedOperation):
 
     def __init__(self, in_channels: int, out_channels: int, *, affine: bool = True) -> None:
         super().__init__(out_channels, affine=affine)
-        self.even = nn.Conv2d(in_channels, out_channels // 2, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(in_channels, out_channels // 2, 1, stride=2, bias=False)
+        # Pixels are picked before, not by a stride: in the layout channels last, the backward pass of torch's
+        # strided 1x1 convolution writes past its memory where fewer than 8 channels come in (torch 2.14, CPU).
+        self.even = nn.Conv2d(in_channels, out_channels // 2, 1, bias=False)
+        self.odd = nn.Conv2d(in_channels, out_channels // 2, 1, bias=False)
 
     def body(self, x: Tensor) -> Tensor:
         """Both halves, even pixels first."""
-        return torch.cat((self.even(x), self.odd(x[:, :, 1:, 1:])), 1)
+        return torch.cat((self.even(x[:, :, ::2, ::2]), self.odd(x[:, :, 1::2, 1::2])), 1)
 
 
 class NormalisedPool(NormalisedOperation):
@@ -148,6 +151,23 @@ class NormalisedPool(NormalisedOperation):
         """The pool."""
         output: Tensor = self.pool(x)
         return output
+
+
+class SqueezeExcitation(nn.Module):
+    """Each channel times a gate in (0, 1) made of the means of all (Hu et al., CVPR 2018); batch norm is not used.
+
+    Its ReLU is not a module: scores that count ReLUs look at feature maps, not at means over them.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, squeezed(channels), 1)
+        self.excite = nn.Conv2d(squeezed(channels), channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to the same shape."""
+        means = x.mean((2, 3), keepdim=True)
+        return x * torch.sigmoid(self.excite(F.relu(self.squeeze(means))))
 
 
 def split_phases(x: Tensor) -> Tensor:

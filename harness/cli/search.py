@@ -27,6 +27,9 @@ Schedule = Annotated[str | None, typer.Option(help="How the learning rate falls,
 Power = Annotated[float | None, typer.Option(help="Power of the schedule cosine-power; 1 is the cosine.")]
 RateWarmup = Annotated[int | None, typer.Option(help="Epochs in which the rate of cosine-power rises.")]
 TrainImages = Annotated[int | None, typer.Option(help="Train the weights on at most so many images.")]
+ValidationFraction = Annotated[
+    float | None, typer.Option(help="Share of the training images that move the alphas, instead of the method's.")
+]
 Weighting = Annotated[str | None, typer.Option(help="How operations are mixed: softmax or max-w.")]
 Unshared = Annotated[bool, typer.Option("--unshared", help="Alphas of its own for every cell.")]
 WarmupEpochs = Annotated[int | None, typer.Option(help="Epochs in which the alphas rest.")]
@@ -48,7 +51,13 @@ Workers = Annotated[int | None, typer.Option(help="Evaluations at a time.")]
 Engine = Annotated[str | None, typer.Option(help="Where evaluations run: local or ray.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster, or auto.")]
 Recipe = Annotated[str | None, typer.Option(help="Recipe that trains for the fitness accuracy.")]
-Out = Annotated[Path, typer.Option(help="Folder of checkpoint, curves and the architecture found.")]
+Evaluate = Annotated[
+    int | None,
+    typer.Option(min=1, help="Train what so many epochs of a differentiable search derive, for its page."),
+]
+EvaluateRecipe = Annotated[str, typer.Option(help="Recipe of --evaluate.")]
+AlphaRate = Annotated[float | None, typer.Option(help="Learning rate of the alphas, instead of the method's.")]
+Out = Annotated[Path, typer.Option(help="Folder of checkpoint, curves, page and the architecture found.")]
 
 DEFAULT_OUT = Path("tfnas-search")
 
@@ -58,8 +67,8 @@ DEFAULT_METHODS = {"darts-rnn": "darts-rnn"}
 TRAINED_WITH = {
     "nasbench201": ("--recipe", "nasbench201-200"),
     "darts": ("--recipe", "darts-cifar", "--channels", "36", "--cells", "20"),
-    "darts-rnn": ("--recipe", "darts-ptb", "--hidden", "850"),
     "sharpdarts": ("--recipe", "sharpdarts-cifar", "--channels", "36", "--cells", "20"),
+    "darts-rnn": ("--recipe", "darts-ptb", "--hidden", "850"),
 }
 """How the literature trains what is found in a space; elsewhere the default recipe serves."""
 
@@ -75,10 +84,12 @@ def search(
     epochs: Epochs = None,
     batch_size: SearchBatch = None,
     learning_rate: LearningRate = None,
+    alpha_learning_rate: AlphaRate = None,
     schedule: Schedule = None,
     power: Power = None,
     rate_warmup: RateWarmup = None,
     train_images: TrainImages = None,
+    validation_fraction: ValidationFraction = None,
     dropout: options.Dropout = None,
     weighting: Weighting = None,
     unshared: Unshared = False,
@@ -87,6 +98,8 @@ def search(
     stable_epochs: StableEpochs = None,
     past_stop: PastStop = False,
     tensorboard: TensorBoard = False,
+    evaluate: Evaluate = None,
+    evaluate_recipe: EvaluateRecipe = "small",
     fitness: Fitness = None,
     steps: Steps = None,
     population: Population = None,
@@ -104,7 +117,9 @@ def search(
     as_json: options.Json = False,
 ) -> None:
     """Search for an architecture. The same command again continues where it stopped."""
+    from harness.cli.search_page import Trainings, make_search_page
     from harness.progress import progress_bar
+    from harness.search.epochs import EpochSearch
     from harness.store import Store
 
     settings = {
@@ -112,10 +127,12 @@ def search(
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "alpha_learning_rate": alpha_learning_rate,
         "schedule": schedule,
         "power": power,
         "warmup": rate_warmup,
         "train_images": train_images,
+        "validation_fraction": validation_fraction,
         "dropout": dropout,
         "weighting": weighting,
         "shared": False if unshared else None,
@@ -127,7 +144,7 @@ def search(
         "fitness": fitness,
         "steps": steps,
         "population": population,
-        "workers": workers,
+        "workers": None if evaluate else workers,
         "engine": engine,
         "address": address,
         "recipe": recipe,
@@ -148,18 +165,28 @@ def search(
     )
     out.mkdir(parents=True, exist_ok=True)
     say(f"search {method} with {chosen.recipe_text()}")
-    with Store(store) as opened, progress_bar(f"search {method}", chosen.steps) as progress:
+    with Store(store) as opened:
         job = SearchJob(setting.space, setting.config, setting.dataset, seed, setting.device, opened, out)
-        found = chosen.run(job, progress)
-    (out / f"{method}-{setting.space.name}-seed{seed}.txt").write_text(f"{found.architecture}\n")
-    training = training_command(setting.space.name, found.architecture, dataset, seed, store)
+        with progress_bar(f"search {method}", chosen.steps) as progress:
+            found = chosen.run(job, progress)
+        (out / f"{method}-{setting.space.name}-seed{seed}.txt").write_text(f"{found.architecture}\n")
+        training = training_command(setting.space.name, found.architecture, dataset, seed, store)
+        page = None
+        if isinstance(chosen, EpochSearch):
+            wanted = evaluate and Trainings(evaluate, evaluate_recipe, dataset, data_dir, image_size, workers)
+            page = make_search_page(chosen, job, found, training, wanted or None)
+    shown = {"page": str(page)} if page else {}
     if as_json:
-        print_json({"genotype": found.architecture, **asdict(found), "train": training, "store": str(store)})
+        print_json(
+            {"genotype": found.architecture, **asdict(found), "train": training, "store": str(store), **shown}
+        )
         return
     print(f"architecture: {found.architecture}")
     print(f"rule: {found.rule}, epoch {found.epoch}: {found.reason}")
     print(f"seconds: {found.seconds:.1f}")
     print(f"train it: {training}")
+    if page:
+        print(f"page: {page}")
 
 
 def training_command(space: str, architecture: str, dataset: str, seed: int, store: Path) -> str:

@@ -44,6 +44,8 @@ def load_setting(
     channels: int | None,
     cells: int | None,
     hidden: int | None = None,
+    stem: str | None = None,
+    squeeze_excitation: bool | None = None,
 ) -> Setting:
     """Load what the options name. Raises `InputError` for the first that is wrong."""
     from harness.datasets import load_dataset
@@ -56,7 +58,13 @@ def load_setting(
     data = load_dataset(dataset, root=data_dir, download=download, image_size=image_size)
     if data.kind != loaded.reads:
         raise InputError(f"space {space} reads {loaded.reads}, but --dataset {dataset} holds {data.kind}")
-    settings: dict[str, Any] = {"channels": channels, "cells": cells, "hidden": hidden}
+    settings: dict[str, Any] = {
+        "channels": channels,
+        "cells": cells,
+        "hidden": hidden,
+        "stem": stem,
+        "squeeze_excitation": squeeze_excitation,
+    }
     config = loaded.configure(
         input_channels=data.channels, image_size=data.image_size, classes=len(data.classes), **settings
     )

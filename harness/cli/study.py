@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -35,6 +35,9 @@ Sample = Annotated[int | None, typer.Option(min=4, help="Architectures, instead 
 Runs = Annotated[int | None, typer.Option(min=2, help="Repetitions or draws, instead of the study's number.")]
 Budget = Annotated[int, typer.Option(min=10, help="Networks that a search of the study search may train.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Epochs of the trainings of the study training.")]
+Scale = Annotated[
+    Literal["reduced", "published"], typer.Option(help="Size of the searches of the study collapse.")
+]
 Out = Annotated[Path, typer.Option(help="Folder of tables, pictures and the page.")]
 
 DEFAULT_OUT = Path("tfnas-study")
@@ -57,6 +60,7 @@ def study(
     budget: Budget = BUDGET,
     recipe: Recipe = "small",
     epochs: Epochs = EPOCHS,
+    scale: Scale = "reduced",
     channels: options.Channels = None,
     cells: options.Cells = None,
     seed: options.Seed = 0,
@@ -117,6 +121,7 @@ def study(
             runs=runs,
             budget=budget,
             command=command_line(),
+            scale=scale,
         )
         documents = _answer_all(names, asked, out, quiet=as_json)
     if as_json:

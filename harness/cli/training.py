@@ -13,6 +13,7 @@ from harness.cli.options import command_line, print_json
 from harness.cli.setting import dataset_or_default, load_setting
 
 if TYPE_CHECKING:
+    from harness.distributed import Engine
     from harness.store import Store
     from harness.training.recipes import Recipe as ImageRecipe
     from harness.training.run import TrainingJob, TrainingSummary
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Recipe = Annotated[
     str,
     typer.Option(
-        help="nasbench201-200, nasbench201-12, darts-cifar, sharpdarts-cifar, small or tiny; "
+        help="nasbench201-200, nasbench201-12, darts-cifar, darts-imagenet, sharpdarts-cifar, small or tiny; "
         "for text darts-ptb, darts-wikitext2 or small."
     ),
 ]
@@ -34,6 +35,11 @@ LearningRate = Annotated[float | None, typer.Option(help="First learning rate, i
 Schedule = Annotated[str | None, typer.Option(help="How the learning rate falls, instead of the recipe's.")]
 Power = Annotated[float | None, typer.Option(help="Power of the schedule cosine-power; 1 is the cosine.")]
 Genotypes = Annotated[list[str], typer.Option("--genotype", help="One architecture as text, repeatable.")]
+Mixup = Annotated[float | None, typer.Option(help="Blend pairs of images by Beta(A, A), instead of the recipe's.")]
+Stem = Annotated[str | None, typer.Option(help="First layers of a network that has a choice: cifar or imagenet.")]
+SqueezeExcitation = Annotated[
+    bool, typer.Option("--squeeze-excitation", help="Gate the channels of every cell's output.")
+]
 TrainImages = Annotated[int | None, typer.Option(help="Train on at most so many images.")]
 
 
@@ -50,6 +56,7 @@ def train(
     train_images: TrainImages = None,
     schedule: Schedule = None,
     power: Power = None,
+    mixup: Mixup = None,
     seed: options.Seed = 0,
     sample: options.Sample = None,
     everything: options.Everything = False,
@@ -57,19 +64,27 @@ def train(
     genotype: Genotypes = [],  # noqa: B006 - typer copies it
     channels: options.Channels = None,
     cells: options.Cells = None,
+    stem: Stem = None,
+    squeeze_excitation: SqueezeExcitation = False,
     hidden: options.Hidden = None,
     dropout: options.Dropout = None,
     device: options.Device = "auto",
     processes: options.Processes = None,
+    engine: options.Engine = "local",
+    address: options.Address = None,
+    worker_cpus: options.WorkerCpus = 1.0,
+    worker_gpus: options.WorkerGpus = 0.0,
     store: options.StorePath = options.DEFAULT_STORE,
     as_json: options.Json = False,
 ) -> None:
     """Train architectures as ground truth. The same command again continues where it stopped."""
+    from harness.distributed import cluster_engine
     from harness.selection import select_architectures
     from harness.store import Store
     from harness.training.run import TrainingJob, load_any_recipe
     from spaces.registry import load_space
 
+    cluster = cluster_engine(engine, processes, address, worker_cpus, worker_gpus)
     dataset = dataset_or_default(dataset, space)
     chosen_recipe = load_any_recipe(
         recipe,
@@ -80,6 +95,7 @@ def train(
         train_images=train_images,
         schedule=schedule,
         power=power,
+        mixup=mixup,
         dropout=dropout,
     )
     setting = load_setting(
@@ -92,6 +108,8 @@ def train(
         channels=channels,
         cells=cells,
         hidden=hidden,
+        stem=stem,
+        squeeze_excitation=squeeze_excitation or None,
     )
     chosen = select_architectures(
         setting.space,
@@ -112,7 +130,7 @@ def train(
         setting.device,
     )
     with Store(store) as opened:
-        summary = run_training(job, chosen, opened, processes=processes)
+        summary = run_training(job, chosen, opened, processes=processes, cluster=cluster)
         perplexities = trained_perplexities(job, chosen, opened)
     if as_json:
         shown = {"perplexities": [asdict(each) for each in perplexities]} if perplexities else {}
@@ -184,6 +202,7 @@ def run_training(
     store: Store,
     *,
     processes: int | None,
+    cluster: Engine | None = None,
 ) -> TrainingSummary:
     """Train with a progress bar; checkpoints lie beside the store until a training is finished."""
     from harness.machine import cores
@@ -201,6 +220,7 @@ def run_training(
             checkpoints=folder,
             processes=workers,
             progress=progress,
+            engine=cluster,
         )
     if summary.trained:
         context = store.training_context(job.context())

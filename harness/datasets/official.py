@@ -73,6 +73,38 @@ def load_cifar(name: str, root: Path, download: bool, image_size: int | None) ->
     return assemble(name, tuple(map(str, classes)), train, test, flip=True, statistics=_unit_scale(statistics))
 
 
+def load_cifar101(root: Path, image_size: int | None) -> Dataset:
+    """Load CIFAR-10's training split, with the 2,000 new images of CIFAR-10.1 v6 as its test split.
+
+    They are read from `cifar10.1_v6_data.npy` and `cifar10.1_v6_labels.npy` in `root` (Recht et al., 2018). Raises
+    InputError if a file is missing or not as described.
+    """
+    cifar = load_cifar("cifar10", root, download=False, image_size=image_size)
+    advice = f"cifar10.1 needs cifar10.1_v6_data.npy and cifar10.1_v6_labels.npy in --data-dir {root}"
+    pixels, labels = (_read_array(root / f"cifar10.1_v6_{part}.npy", advice) for part in ("data", "labels"))
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (32, 32, 3):
+        raise InputError(f"cifar10.1: data are {pixels.dtype} {list(pixels.shape)}, not uint8 [n, 32, 32, 3]")
+    if labels.shape != pixels.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"cifar10.1: labels are not one whole number for each of {len(pixels)} images")
+    if not len(labels) or labels.min() < 0 or labels.max() >= len(cifar.classes):
+        raise InputError("cifar10.1: labels are not all from 0 to 9")
+    test = array_images(pixels.transpose(0, 3, 1, 2), labels.astype(np.int64), cifar.image_size)
+    statistics = cifar.mean, cifar.std
+    return assemble("cifar10.1", cifar.classes, cifar.train, test, flip=True, statistics=statistics)
+
+
+def _read_array(path: Path, advice: str) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise InputError(f"no file {path}; {advice}") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is damaged or no .npy file; {advice}") from error
+    if not isinstance(array, np.ndarray) or not array.ndim:
+        raise InputError(f"{path} is no .npy file of one array; {advice}")
+    return array
+
+
 def _download_cifar(name: str, root: Path) -> None:
     from torchvision.datasets import CIFAR10, CIFAR100
 

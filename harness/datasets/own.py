@@ -28,25 +28,26 @@ def load_folder(name: str, folder: Path, image_size: int | None) -> Dataset:
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if classes and SPLIT_FOLDERS.issuperset(map(str.lower, classes)):
         raise InputError(
-            f"{name}: {', '.join(classes)} look like splits, not classes; give the path of one of them"
+            f"{name}: {', '.join(classes)} look like splits, not classes; give the path of one of them, "
+            "or imagenet:PATH for train and val"
         )
     if len(classes) < 2:
         raise InputError(
             f"{name}: {folder} holds {len(classes)} class folders; expected one for each of 2 or more"
         )
-    files_by_class = [_image_files(folder / label) for label in classes]
+    files_by_class = [image_files(folder / label) for label in classes]
     for label, files in zip(classes, files_by_class, strict=True):
         if not files:
             raise InputError(f"{name}: class folder {folder / label} holds no image file")
     labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(files) for files in files_by_class])
     paths = tuple(path for files in files_by_class for path in files)
-    images = Images(labels, partial(_fetch_files, paths, image_size or 32))
+    images = Images(labels, partial(fetch_files, paths, image_size or 32))
     train, test = split(images, HELD_OUT)
     statistics = pixel_statistics(name, train, limit=1000)
     return assemble(name, tuple(classes), train, test, flip=True, statistics=statistics)
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """List the files whose ending Pillow can read, none of them hidden, in an order that the names fix."""
     endings = {ending for ending, format in Image.registered_extensions().items() if format in Image.OPEN}
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in endings)
@@ -54,7 +55,8 @@ def _image_files(folder: Path) -> list[Path]:
     return [folder / file for file in sorted(visible, key=Path.as_posix) if (folder / file).is_file()]
 
 
-def _fetch_files(paths: tuple[Path, ...], size: int, indices: np.ndarray) -> np.ndarray:
+def fetch_files(paths: tuple[Path, ...], size: int, indices: np.ndarray) -> np.ndarray:
+    """The central squares of the image files at the int64 `k` indices: uint8 `k x 3 x size x size`."""
     images = np.empty((len(indices), 3, size, size), np.uint8)
     for position, index in enumerate(indices):
         images[position] = decode_square(paths[index], size, described=str(paths[index]))

@@ -179,6 +179,29 @@ DARTS_CIFAR = Recipe(
 )
 """Liu et al., ICLR 2019, cnn/train.py, but for a tenth of the training images, which validates here."""
 
+DARTS_IMAGENET = Recipe(
+    name="darts-imagenet",
+    epochs=250,
+    batch_size=128,
+    learning_rate=0.1,
+    schedule="exponential",
+    momentum=0.9,
+    weight_decay=3e-5,
+    nesterov=False,
+    clip=5.0,
+    crop_padding=28,
+    flip=True,
+    auxiliary=0.4,
+    label_smoothing=0.1,
+    validation_fraction=0.02,
+    train_images=None,
+)
+"""Liu et al., ICLR 2019, cnn/train_imagenet.py, but for a fiftieth of the training images, which validates here.
+
+Its random crops of 8 to 100 % of an image and its changes of colour are crops shifted by an eighth here. DARTS+
+adds squeeze-and-excitation, mixup and more (--squeeze-excitation, --mixup); the settings are not in our sources.
+"""
+
 SHARPDARTS_CIFAR = replace(
     DARTS_CIFAR,
     name="sharpdarts-cifar",
@@ -195,6 +218,7 @@ DESCRIPTIONS = {
     NASBENCH201_SHORT: "the same in 12 epochs, as the benchmark's short schedule",
     DARTS_CIFAR: "DARTS's 600 epochs: cutout, auxiliary head, drop path; meant for 36 channels and 20 cells",
     SHARPDARTS_CIFAR: "the same in sharpDARTS's 2,000 epochs by Cosine Power Annealing",
+    DARTS_IMAGENET: "DARTS's 250 epochs on ImageNet: label smoothing; for --stem imagenet, 48 channels, 14 cells",
     SMALL: "6 epochs of at most 600 images: seconds a reduced network on one core",
     TINY: "1 epoch without augmentation, for searches that train each architecture on the digits",
 }

@@ -32,7 +32,8 @@ class StudySetting:
     `backend` what the user wants. Networks are scored with `config` and trained with `training_config`, which
     may be smaller, by `recipe`. `truth` are accuracies in percent and `column` the one to rank; `peers` is a
     file of published scores. `sample` and `runs` are None where a study takes its own default. `budget` counts
-    trained networks. What a study measures goes to `store`, so that a second run measures nothing.
+    trained networks; `scale` names the size of differentiable searches. What a study measures goes to `store`, so
+    that a second run measures nothing.
     """
 
     space: AnySpace
@@ -57,6 +58,7 @@ class StudySetting:
     runs: int | None
     budget: int
     command: str
+    scale: str = "reduced"
 
     def known_truth(self) -> tuple[TruthTable, str]:
         """Truth and column. Raises `InputError` where one is not given."""

@@ -8,7 +8,17 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from spaces.base import Complexity, NetworkConfig
-from spaces.costs import Cost, classifier, convolution, norm, pool, relu, sharp_separable, total
+from spaces.costs import (
+    Cost,
+    classifier,
+    convolution,
+    norm,
+    pool,
+    relu,
+    sharp_separable,
+    squeeze_excitation,
+    total,
+)
 from spaces.darts.genotype import (
     AVERAGE_POOL,
     DILATED,
@@ -59,13 +69,15 @@ class DARTSConfig(NetworkConfig):
     """`channels` of the first cell (C) and `cells` in all; the defaults are those of the authors' search.
 
     `stem` keeps the resolution (cifar) or divides it by 8 (imagenet). `auxiliary` adds the second classifier
-    that the authors train with, after the second reduction.
+    that the authors train with, after the second reduction. `squeeze_excitation` gates the output of every cell:
+    DARTS+ names the trick for ImageNet; where it stands in a network is our choice.
     """
 
     channels: int = 16
     cells: int = 8
     stem: Stem = "cifar"
     auxiliary: bool = False
+    squeeze_excitation: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,6 +137,8 @@ class DARTSConfig(NetworkConfig):
             parts += _preprocessing_costs(shape)
             for operation, source in genotype.cells()[shape.kind]:
                 parts += self.edge_costs(operation, shape, 2 if shape.reduction and source < INPUTS else 1)
+            if self.squeeze_excitation:
+                parts.append(squeeze_excitation(NODES * shape.channels, shape.size))
         return total([*parts, classifier(NODES * shapes[-1].channels, shapes[-1].size, self.classes)])
 
     def edge_costs(self, operation: str, shape: CellShape, stride: int) -> list[Cost]:

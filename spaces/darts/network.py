@@ -32,6 +32,7 @@ from spaces.operations import (
     FactorisedReduction,
     ReLUConvBN,
     SeparableConv,
+    SqueezeExcitation,
     average_pool_3x3,
     draw_weights,
     max_pool_3x3,
@@ -191,6 +192,10 @@ class DARTSNetwork(nn.Module):
         shapes = config.shapes()
         self.stem = make_stem(config)
         self.cells = nn.ModuleList(CellNetwork(genotype.cells()[shape.kind], shape, make) for shape in shapes)
+        self.gates = nn.ModuleList(
+            SqueezeExcitation(NODES * shape.channels) if config.squeeze_excitation else nn.Identity()
+            for shape in shapes
+        )
         self.classifier = nn.Linear(NODES * shapes[-1].channels, config.classes)
         self.auxiliary_cell = config.auxiliary_cell() if config.auxiliary else None
         if self.auxiliary_cell is not None:
@@ -211,8 +216,8 @@ class DARTSNetwork(nn.Module):
         """[B, C, H, W] to logits [B, classes]; in training with an auxiliary head, (logits, its logits)."""
         earlier, later = run_stem(self.stem, images)
         auxiliary: Tensor | None = None
-        for index, cell in enumerate(self.cells):
-            earlier, later = later, cell(earlier, later)
+        for index, (cell, gate) in enumerate(zip(self.cells, self.gates, strict=True)):
+            earlier, later = later, gate(cell(earlier, later))
             if index == self.auxiliary_cell and self.training:
                 auxiliary = self.auxiliary(later)
         logits: Tensor = self.classifier(later.mean((2, 3)))

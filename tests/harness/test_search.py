@@ -14,17 +14,20 @@ from torch import Tensor
 from torch.func import functional_call, grad, jvp
 from torch.nn import functional as F
 
+from benchmarks.search_speed import PublishedLoop, plain
 from harness.datasets import load_dataset
 from harness.progress import NullProgress
 from harness.search.base import SearchJob, load_method
 from harness.search.bilevel import first_order_gradient, hessian_vector_product, second_order_gradient
 from harness.search.methods import DARTS, PDARTS, RECIPES, configure
 from harness.search.records import SearchEpoch
+from harness.search.step import SearchStep
 from harness.search.stopping import SkipCount, StableRanking, first_stop
 from harness.search.table import SearchTable
 from harness.store import Store
 from spaces.errors import InputError
 from spaces.nasbench201 import NASBench201, NASBench201Config
+from spaces.registry import load_space
 from spaces.supernet import Relaxation, Supernet, drop_running_statistics
 
 SMALL = ("--image-size", "8", "--channels", "4", "--cells", "1", "--train-images", "64", "--batch-size", "16")
@@ -129,6 +132,22 @@ def test_second_order_gradient_is_taken_after_the_step_that_sgd_would_make(momen
         expected = direct - 0.05 * curvature
         assert torch.linalg.norm(ours - expected) < 1e-6 * torch.linalg.norm(expected)
         assert torch.linalg.norm(ours - direct) > torch.linalg.norm(ours - expected)
+
+
+@pytest.mark.parametrize(("space", "order"), [("nasbench201", 1), ("nasbench201", 2), ("darts", 1)])
+def test_alphas_move_as_in_a_plain_port_of_the_published_loop(space: str, order: int) -> None:
+    loaded = load_space(space)
+    config = loaded.configure(image_size=8, channels=4, cells={"nasbench201": 1, "darts": 3}[space])
+    network = loaded.supernet(config, Relaxation(), 0).double()
+    drop_running_statistics(network)
+    recipe = replace(DARTS, order=order)
+    port, step = PublishedLoop(plain(network), recipe), SearchStep(network, recipe)
+    for seed in (0, 2):
+        training, validation = batch(seed), batch(seed + 1)
+        port(training, validation)
+        step(training, validation, 0)
+    for ours, theirs in zip(network.alphas(), port.network.alphas(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
 # -- rules
@@ -238,6 +257,22 @@ def test_search_names_architecture_rule_epoch_reason_and_seconds(tmp_path: Path)
     assert (document["rule"], document["epoch"]) == ("last epoch", 2)
     assert document["reason"] == "all 2 epochs are done"
     assert document["seconds"] > 0
+    page = Path(document["page"]).read_text()
+    assert document["architecture"] in page
+    assert "tfnas search" in page
+    assert 'src="http' not in page
+    assert {path.name for path in Path(document["page"]).parent.glob("*.png")} == {"search.png", "cell.png"}
+
+
+def test_what_some_epochs_derive_is_trained_for_the_page(tmp_path: Path) -> None:
+    document = search(tmp_path, "--epochs", 3, "--evaluate", 2, "--evaluate-recipe", "tiny", "--workers", 1)
+    page = Path(document["page"]).read_text()
+    assert "trained by the recipe tiny" in page
+    with Store(tmp_path / "s.sqlite") as store:
+        (context,) = store.training_contexts()
+        accuracies = {f"{record.test_accuracy:.2f}" for record in store.trainings(context).values()}
+    assert accuracies
+    assert all(f"<span>{accuracy}</span>" in page for accuracy in accuracies)
 
 
 def test_the_same_search_again_finds_its_answer_in_the_store(tmp_path: Path) -> None:

@@ -24,8 +24,16 @@ from spaces.darts.genotype import (
 )
 from spaces.darts.supernet import EDGES, standalone_name
 from spaces.errors import InputError
-from spaces.mixed import MixedOperation, set_skip_dropout, shuffle_channels
-from spaces.operations import NormalisedPool, ReLUConvBN, max_pool_3x3
+from spaces.mixed import MixedOperation, Source, set_skip_dropout, shuffle_channels
+from spaces.operations import (
+    DilatedConv,
+    NormalisedPool,
+    ReLUConvBN,
+    SqueezeExcitation,
+    join_phases,
+    max_pool_3x3,
+    split_phases,
+)
 from spaces.supernet import Relaxation
 
 SPACE = DARTS()
@@ -400,6 +408,30 @@ def test_every_relaxation_gives_gradients_to_all_alphas(relaxation):
     assert isinstance(supernet.derive(), Genotype)
 
 
+# Squeeze-and-excitation
+
+
+def test_squeeze_excitation_gates_every_cell_and_is_counted():
+    plain, gated = (
+        DARTSConfig(image_size=16, channels=8, cells=3, squeeze_excitation=chosen) for chosen in (False, True)
+    )
+    genotype = SPACE.parse("DARTS_V2")
+    network = SPACE.network(genotype, gated, 0)
+    gates = [module for module in network.modules() if isinstance(module, SqueezeExcitation)]
+    assert len(gates) == 3
+    more = SPACE.complexity(genotype, gated).params - SPACE.complexity(genotype, plain).params
+    assert more == sum(parameter.numel() for gate in gates for parameter in gate.parameters())
+    assert sum(p.numel() for p in network.parameters()) == SPACE.complexity(genotype, gated).params
+
+
+def test_squeeze_excitation_shrinks_channels_by_what_their_means_say():
+    gate, x = SqueezeExcitation(32), torch.randn(2, 32, 4, 4)
+    shares = gate(x) / x
+    assert torch.allclose(shares, shares[:, :, :1, :1].expand_as(shares), atol=1e-5)
+    assert ((shares > 0) & (shares < 1)).all()
+    assert not torch.allclose(shares[0], shares[1])
+
+
 # The mixed operation
 
 
@@ -426,6 +458,27 @@ def test_mixed_operation_is_the_weighted_sum():
         torch.autograd.grad(value.square().sum(), weights, retain_graph=True)[0] for value in (found, expected)
     ]
     assert torch.allclose(*gradients, rtol=1e-4)
+
+
+def test_edges_of_one_source_mix_as_if_each_read_a_tensor_of_its_own():
+    operation, x = mixed(), torch.randn(3, 4, 6, 6)
+    source, weights = Source(x), torch.tensor([0.4, 0.3, 0.2, 0.1])
+    other = mixed()
+    assert torch.equal(operation(source, weights), operation(x, weights))
+    assert torch.equal(other(source, weights.flip(0)), other(x, weights.flip(0)))
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_dilated_convolution_of_phases_is_that_of_the_whole(kernel):
+    operation = DilatedConv(4, kernel, affine=False).double()
+    x = torch.randn(2, 4, 8, 12, dtype=torch.float64, requires_grad=True)
+    whole, parts = operation.body(x), join_phases(operation.body_of_phases(split_phases(x)))
+    assert torch.allclose(whole, parts)
+    gradients = [
+        torch.autograd.grad(value.square().sum(), [x, *operation.parameters()], retain_graph=True)
+        for value in (whole, parts)
+    ]
+    assert all(torch.allclose(ours, theirs) for ours, theirs in zip(*gradients, strict=True))
 
 
 def test_partial_channels_pass_by_unchanged():

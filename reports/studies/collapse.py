@@ -1,0 +1,229 @@
+"""How a differentiable search collapses, and what its stops save: the truth of every derived cell is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.search.base import SearchJob
+from harness.search.differentiable import DifferentiableSearch, differentiable_search
+from harness.search.records import SearchEpoch
+from harness.search.stopping import SkipCount, StableRanking, StopRule, first_stop
+from harness.search.table import SearchTable
+from reports.html import Head
+from reports.search_figures import SearchTrace, draw_searches
+from reports.statistics import Floats
+from reports.studies.accuracies import Accuracies, load_accuracies
+from reports.studies.base import Bars, Findings, Study, StudyFigure, StudySetting, StudyTable
+from reports.studies.scores import make_job, measure, seconds_per_score
+from reports.studies.words import names_of, several, spread_text
+
+SEEDS = 3
+
+SAMPLE = 100
+"""Cells that NASWOT scores for each seed, of which it keeps the best."""
+
+REDUCED = {"train_images": 500, "validation_fraction": 0.1, "batch_size": 32}
+"""16 steps an epoch, where the published search on CIFAR-10 makes 390."""
+
+SCALES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "published": {"darts": {}, "pdarts": {}, "pcdarts": {}},
+    "reduced": {
+        "darts": {**REDUCED, "epochs": 30, "alpha_learning_rate": 1.2e-2},
+        "pdarts": {**REDUCED, "epochs": 15, "warmup_epochs": 6, "alpha_learning_rate": 2.4e-2},
+        "pcdarts": {**REDUCED, "epochs": 30, "warmup_epochs": 9, "alpha_learning_rate": 2.4e-2},
+    },
+}
+"""What each method replaces in its published recipe.
+
+A reduced search has 3/5 of the epochs and 40 times the alphas' learning rate: with rate times steps as published,
+the alphas can go as far.
+"""
+
+ORDERS = {1: "first order", 2: "second order"}
+
+RULES: Mapping[str, StopRule] = {"criterion 1": SkipCount(2), "criterion *": StableRanking(10)}
+"""Those of DARTS+, asked afterwards about searches that ran past them."""
+
+IMPLICIT = {"pdarts": "P-DARTS's rules", "pcdarts": "PC-DARTS's rules"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method returned: accuracy in percent, the epoch it is of, seconds of wall clock."""
+
+    architecture: str
+    accuracy: float
+    epoch: int | None
+    seconds: float
+
+
+def study_collapse(setting: StudySetting, bars: Bars) -> Findings:
+    """Searches of both orders past their stops, others to their end, and NASWOT, all on a space with a truth."""
+    accuracies = load_accuracies(setting)
+    truth = {str(text): float(value) for text, value in accuracies.frame[accuracies.column].items()}
+    seeds = [setting.seed + number for number in range(setting.runs or SEEDS)]
+    answers: dict[str, list[Answer]] = {}
+    traces: dict[int, list[SearchTrace]] = {}
+    for order, name in ORDERS.items():
+        searches = [_search(setting, "darts", {"order": order}, seed, bars) for seed in seeds]
+        traces[order] = [
+            _trace(f"seed {seed}", epochs, truth) for seed, epochs in zip(seeds, searches, strict=True)
+        ]
+        answers[f"DARTS, {name}, last epoch"] = [_answer(epochs, None, truth) for epochs in searches]
+        for rule_name, rule in RULES.items():
+            answers[f"DARTS+, {name}, {rule_name}"] = [_answer(epochs, rule, truth) for epochs in searches]
+    for method, name in IMPLICIT.items():
+        answers[name] = [_answer(_search(setting, method, {}, seed, bars), None, truth) for seed in seeds]
+    sample = setting.sample or SAMPLE
+    answers[f"best naswot of {sample}"] = [_best_score(setting, accuracies, sample, seed, bars) for seed in seeds]
+    values = accuracies.values(accuracies.column, accuracies.architectures)
+    return Findings(
+        sentences=tuple(_sentences(answers, traces, values)),
+        tables=(_table(answers, values, setting),),
+        figures=tuple(_figure(order, searches, accuracies.column) for order, searches in traces.items()),
+        data=_data(traces),
+    )
+
+
+def _search(
+    setting: StudySetting, method: str, settings: dict[str, Any], seed: int, bars: Bars
+) -> list[SearchEpoch]:
+    """Every epoch of a search, from the store where they are there."""
+    scaled = {**SCALES[setting.scale][method], **settings, "past_stop": True}
+    search: DifferentiableSearch = differentiable_search(method, scaled)
+    folder = Path(f"{setting.store.path}.searches") / "-".join(map(str, (method, *settings.values())))
+    folder.mkdir(parents=True, exist_ok=True)
+    job = SearchJob(
+        setting.space, setting.training_config, setting.dataset, seed, setting.device, setting.store, folder
+    )
+    with bars(f"{method} {settings or ''} seed {seed}", search.steps) as bar:
+        search.run(job, bar)
+    for empty in (folder, folder.parent):
+        if not any(empty.iterdir()):
+            empty.rmdir()
+    table = SearchTable(setting.store)
+    return table.epochs(table.context(search.context(job)))
+
+
+def _trace(name: str, epochs: Sequence[SearchEpoch], truth: Mapping[str, float]) -> SearchTrace:
+    stops = [stop for rule in RULES.values() if (stop := first_stop([rule], epochs))]
+    return SearchTrace(name, epochs, {epoch.epoch: truth[epoch.architecture] for epoch in epochs}, stops)
+
+
+def _answer(epochs: Sequence[SearchEpoch], rule: StopRule | None, truth: Mapping[str, float]) -> Answer:
+    """What a search returns that stops by a rule, or at its end where the rule never asks for it."""
+    stop = first_stop([rule], epochs) if rule else None
+    last = epochs[stop.epoch - 1] if stop else epochs[-1]
+    return Answer(last.architecture, truth[last.architecture], last.epoch, last.seconds)
+
+
+def _best_score(setting: StudySetting, accuracies: Accuracies, count: int, seed: int, bars: Bars) -> Answer:
+    """The cell of the highest score among `count` drawn by the seed."""
+    drawn = accuracies.sample(count, seed)
+    with bars(f"score {setting.scorers[0]} seed {seed}", len(drawn)) as bar:
+        scores = measure(setting, drawn, bar, seed=seed)
+    best = drawn[int(np.nanargmax(scores))]
+    seconds = len(drawn) * seconds_per_score(setting, make_job(setting, drawn, seed=seed))
+    return Answer(str(best), float(accuracies.values(accuracies.column, [best])[0]), None, seconds)
+
+
+def _table(answers: Mapping[str, Sequence[Answer]], values: Floats, setting: StudySetting) -> StudyTable:
+    best = float(np.nanmax(values))
+    heads = (
+        Head("Method", is_text=True),
+        Head("Accuracy", "Test accuracy in the truth table of what is returned: mean and deviation over seeds."),
+        Head("Regret", "How far the mean is below the best of the table."),
+        Head("Epoch", "After which the cell is taken, for each seed.", True),
+        Head("Seconds", "Wall clock up to that epoch, mean over seeds."),
+    )
+    rows = []
+    for name, found in answers.items():
+        accuracy = np.array([answer.accuracy for answer in found])
+        rows.append(
+            (
+                name,
+                spread_text(accuracy),
+                f"{best - accuracy.mean():.2f}",
+                ", ".join(str(answer.epoch) for answer in found if answer.epoch is not None),
+                f"{np.mean([answer.seconds for answer in found]):.0f}",
+            )
+        )
+    rows.append(("a random cell", spread_text(values), f"{best - np.nanmean(values):.2f}", "", "0"))
+    rows.append(("the best cell", f"{best:.2f}", "0.00", "", ""))
+    replaced = ", ".join(f"{name} {value}" for name, value in SCALES[setting.scale]["darts"].items())
+    return StudyTable(
+        "What each method returns",
+        heads,
+        tuple(rows),
+        f"Searches on {setting.dataset_name} at {setting.training_config}"
+        + (f", with {replaced} in place of the published settings." if replaced else ".")
+        + " A criterion that never asked for a stop returns the last epoch.",
+    )
+
+
+def _figure(order: int, traces: Sequence[SearchTrace], column: str) -> StudyFigure:
+    picture = draw_searches(traces, accuracy_label=f"{column}\nof the derived cell", shallowest=False)
+    caption = f"DARTS of {ORDERS[order]}: what each epoch would return, with the stops of both criteria"
+    return StudyFigure(ORDERS[order].replace(" ", "-"), caption, picture)
+
+
+def _data(traces: Mapping[int, Sequence[SearchTrace]]) -> pd.DataFrame:
+    """A row an epoch."""
+    return pd.DataFrame(
+        {
+            "order": order,
+            "search": trace.name,
+            "epoch": epoch.epoch,
+            "architecture": epoch.architecture,
+            "accuracy": trace.accuracy(epoch.epoch),
+            "skips": epoch.skips,
+            "train_loss": epoch.train_loss,
+            "validation_loss": epoch.validation_loss,
+            "seconds": epoch.seconds,
+        }
+        for order, searches in traces.items()
+        for trace in searches
+        for epoch in trace.epochs
+    )
+
+
+def _sentences(
+    answers: Mapping[str, Sequence[Answer]], traces: Mapping[int, Sequence[SearchTrace]], values: Floats
+) -> list[str]:
+    sentences = []
+    for order, searches in traces.items():
+        skips = [trace.epochs[-1].skips for trace in searches]
+        last = [trace.accuracy(trace.epochs[-1].epoch) for trace in searches]
+        highest = [max(trace.accuracies.values()) for trace in searches]
+        sentences.append(
+            f"DARTS of {ORDERS[order]} ends with {names_of(skips)} skip-connections and "
+            f"{np.mean(last):.2f} % on average; the best cell on its way had {np.mean(highest):.2f} %."
+        )
+    mean = {name: float(np.mean([answer.accuracy for answer in found])) for name, found in answers.items()}
+    for name in ORDERS.values():
+        end = mean[f"DARTS, {name}, last epoch"]
+        gains = names_of([f"{rule} {mean[f'DARTS+, {name}, {rule}'] - end:+.2f}" for rule in RULES])
+        sentences.append(f"Against the last epoch of {name} the stops of DARTS+ gain, in points: {gains}.")
+    best = max(mean, key=mean.__getitem__)
+    beaten = [name for name in answers if mean[name] < float(np.nanmean(values))]
+    sentences.append(f"The best here is {best}, with {mean[best]:.2f} %.")
+    if beaten:
+        sentences.append(
+            f"{several(len(beaten), 'method')} of {len(answers)} return worse cells than a random pick does on "
+            f"average: {names_of(beaten)}."
+        )
+    return sentences
+
+
+STUDY = Study(
+    "collapse",
+    "Where differentiable search ends, and where it should have stopped",
+    "What would a search return after each epoch, and do the stops of DARTS+ save it from its end?",
+    study_collapse,
+)
