@@ -12,6 +12,8 @@ MODULES = {
     "averages": "reports.studies.averages",
     "peers": "reports.studies.peers",
     "collapse": "reports.studies.collapse",
+    "hypercuboid": "reports.studies.hypercuboid",
+    "sharp-ablation": "reports.studies.sharp_ablation",
     "hierarchical": "reports.studies.hierarchical",
 }
 

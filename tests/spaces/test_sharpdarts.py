@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
 from harness.backends.module import module_kernel
 from spaces.darts import DARTS
@@ -13,7 +14,7 @@ from spaces.darts.genotype import INPUTS
 from spaces.darts.supernet import EDGES
 from spaces.errors import InputError
 from spaces.mixed import MixedOperation
-from spaces.operations import SharpSepConv
+from spaces.operations import FactorisedReduction, SharpSepConv
 from spaces.sharpdarts import SharpDARTS, SharpDARTSConfig
 from spaces.sharpdarts.operations import make_operation
 from spaces.sharpdarts.primitives import OPERATIONS, SHARP
@@ -81,6 +82,17 @@ def test_the_plain_form_is_the_separable_convolution_of_darts():
     assert shared
     assert all(torch.equal(network.state_dict()[name], theirs[name]) for name in shared)
     assert parameters(network) > parameters(of_darts)
+
+
+def test_a_reduction_reads_every_second_pixel_without_a_strided_convolution():
+    """The strided form, which computes the same, corrupts memory in torch for few channels."""
+    reduction, x = FactorisedReduction(4, 4), torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    strided = [
+        F.conv2d(part, half.weight, stride=2)
+        for part, half in ((x, reduction.even), (x[:, :, 1:, 1:], reduction.odd))
+    ]
+    assert torch.allclose(reduction.body(x), torch.cat(strided, 1), atol=1e-6)
+    assert reduction.even.stride == reduction.odd.stride == (1, 1)
 
 
 # The space
