@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 
 from harness.store import Store
 from spaces.errors import InputError
@@ -80,7 +80,7 @@ class IndividualTable:
         values = ", ".join("?" * (1 + len(fields(Individual))))
         self._store.insert(
             f"INSERT OR REPLACE INTO individuals VALUES ({values})",
-            [(self._context, *astuple(individual)) for individual in individuals],
+            [(self._context, *vars(individual).values()) for individual in individuals],
         )
 
     def read(self) -> list[Individual]:

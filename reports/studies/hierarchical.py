@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from harness.distributed import LocalEngine
 from harness.progress import Progress
@@ -27,6 +26,7 @@ from reports.plots import png_bytes
 from reports.statistics import Floats, Interval
 from reports.studies.base import Bars, Findings, Study, StudyFigure, StudySetting, StudyTable
 from reports.studies.figures import Curve, curves
+from reports.studies.seeds import mean_over_seeds
 from reports.studies.words import several, verdict
 from spaces.base import Architecture
 from spaces.errors import InputError
@@ -220,15 +220,6 @@ class _Counts:
         return replace(self._config, channels=channels, cells=cells).complexity(genotype).params
 
 
-def mean_interval(values: Sequence[float] | Floats) -> Interval:
-    """Mean with its 95 % interval by Student's t: runs are too few to be resampled."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Interval(mean, np.nan, np.nan)
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return Interval(mean, mean - half, mean + half)
-
-
 def moving_mean(values: Floats, window: int) -> Floats:
     """Means of `window` steps that end at each, float64 [n]; of fewer at the start. NaN steps are left out."""
     known = ~np.isnan(values)
@@ -316,8 +307,8 @@ def _table(setting: StudySetting, trained: dict[Arm, list[Searched]]) -> StudyTa
             f"{_steps(setting, arm):,}",
             f"{np.mean([search.evaluated for search in searches]):,.0f}",
             f"{np.mean([search.seconds for search in searches]):,.0f}",
-            _text(mean_interval([search.short for search in searches])),
-            _text(mean_interval([search.error for search in searches])),
+            _text(mean_over_seeds(np.array([search.short for search in searches]))),
+            _text(mean_over_seeds(np.array([search.error for search in searches]))),
             f"{np.mean([search.params for search in searches]):,.0f}",
         )
         for arm, searches in trained.items()
@@ -370,23 +361,22 @@ def _sentences(setting: StudySetting, trained: dict[Arm, list[Searched]]) -> Ite
     scorer = setting.scorers[0]
     for space in SPACES:
         evolved, drawn = (trained[Arm(ACCURACY, space, method)] for method in METHODS)
-        gain = mean_interval(
-            [fitness_or_least(e.best) - fitness_or_least(d.best) for e, d in _pairs(evolved, drawn)]
-        )
-        less = mean_interval([d.error - e.error for e, d in _pairs(evolved, drawn)])
+        gains = [fitness_or_least(e.best) - fitness_or_least(d.best) for e, d in _pairs(evolved, drawn)]
+        gain = mean_over_seeds(np.array(gains))
+        less = mean_over_seeds(np.array([d.error - e.error for e, d in _pairs(evolved, drawn)]))
         yield (
             f"In {space} evolution finds a fitness {_points(gain)} above random search's in as many steps, and "
             f"after the longer training its error is {_points(less)} lower: that evolution is better "
             f"{verdict(less)}."
         )
     one, other = (trained[Arm(ACCURACY, space, "evolution")] for space in SPACES)
-    less = mean_interval([f.error - h.error for h, f in _pairs(one, other)])
+    less = mean_over_seeds(np.array([f.error - h.error for h, f in _pairs(one, other)]))
     yield (
         f"Evolved hierarchical cells have an error {_points(less)} lower than evolved flat ones: that the "
         f"hierarchy helps {verdict(less)}."
     )
     scored = trained[Arm(scorer, "hierarchical", "evolution")]
-    less = mean_interval([a.error - s.error for a, s in _pairs(one, scored)])
+    less = mean_over_seeds(np.array([a.error - s.error for a, s in _pairs(one, scored)]))
     seconds = [sum(search.seconds for search in searches) / len(searches) for searches in (scored, one)]
     yield (
         f"Evolution by {scorer} takes {seconds[0]:,.0f} s for {setting.sample or SCORED_STEPS:,} steps where "
