@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +23,9 @@ from spaces.weights import keyed_generator
 ENTROPY_FLOOR = 1e-8
 SINGULAR_FLOOR = 1e-6
 """The authors' constants."""
+
+CONSTANT = "a block's features are constant, so they have no principal components"
+UNCHANGED = "a block passes gradients on unchanged"
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ class Expressivity(Blocks):
     description = "sum over blocks of the entropy of the features' principal components"
 
     def value(self, seen: BlockMeasures) -> Score:
-        """The sum; not a number where some features are constant."""
-        return Score(sum(seen.entropies))
+        """The sum, or a reason where some features are constant."""
+        return _finite(sum(seen.entropies), CONSTANT)
 
 
 class Progressivity(Blocks):
@@ -77,9 +81,9 @@ class Progressivity(Blocks):
     description = "smallest increase of expressivity between blocks"
 
     def value(self, seen: BlockMeasures) -> Score:
-        """The increase; not a number where some features are constant."""
+        """The increase, or a reason where some features are constant."""
         steps = torch.tensor(seen.entropies, dtype=torch.float64).diff()
-        return Score(float(steps.min()))
+        return _finite(float(steps.min()), CONSTANT)
 
 
 class Trainability(Blocks):
@@ -89,9 +93,13 @@ class Trainability(Blocks):
     description = "how close the blocks' Jacobians keep the size of gradients"
 
     def value(self, seen: BlockMeasures) -> Score:
-        """The mean; minus infinity where a block passes gradients on unchanged."""
+        """The mean, or a reason where a block passes gradients on unchanged, which the authors rank last too."""
         terms = [2 - gain - 1 / (gain + SINGULAR_FLOOR) for gain in seen.gains]
-        return Score(sum(terms) / len(terms))
+        return _finite(sum(terms) / len(terms), UNCHANGED)
+
+
+def _finite(value: float, otherwise: str) -> Score:
+    return Score(value) if math.isfinite(value) else Score(None, otherwise)
 
 
 def _kaiming(name: str, weight: Tensor, seed: int) -> Tensor:

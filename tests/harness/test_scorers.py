@@ -442,13 +442,18 @@ def test_trainability_is_that_of_the_blocks_gain(batch: Batch) -> None:
     """Every gradient doubles, so the Jacobian estimated from n vectors of signs is about 2."""
     larger = own_batch(torch.randn(64, 1, 16, 16))
     assert value("az_trainability", Blocky(Doubling), larger) == pytest.approx(2 - 2 - 1 / 2, abs=0.05)
-    assert score("az_trainability", Blocky(Passing), larger).value == -math.inf
+    assert score("az_trainability", Blocky(Passing), larger).reason == "a block passes gradients on unchanged"
 
 
 def test_progressivity_of_blocks_that_only_scale_is_zero(batch: Batch) -> None:
     """Scaling leaves the shares of the principal components; a 1x1 stem of one channel has but one."""
     assert value("az_progressivity", Blocky(Doubling), batch) == pytest.approx(0, abs=1e-9)
     assert value("az_expressivity", Blocky(Doubling), batch) == pytest.approx(0, abs=1e-6)
+
+
+def test_constant_features_are_a_reason(batch: Batch) -> None:
+    for name in ("az_expressivity", "az_progressivity"):
+        assert "features are constant" in score(name, network(NO_PATH), batch).reason
 
 
 def test_expressivity_is_at_most_the_log_of_the_channels(batch: Batch) -> None:
