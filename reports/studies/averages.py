@@ -15,7 +15,7 @@ from reports.studies.base import Bars, Findings, Study, StudyFigure, StudySettin
 from reports.studies.figures import Curve, curves, interval_rows
 from reports.studies.resampling import Indices, bootstrap, kendall, partial_kendall, ranks
 from reports.studies.scores import counts, measure
-from reports.studies.words import names_of, percent, several, verdict
+from reports.studies.words import names_of, part_name, several, verdict
 
 SAMPLE = 200
 """Architectures that are scored in every draw."""
@@ -100,7 +100,7 @@ def _partial(rankings: Mapping[str, Floats], sizes: Mapping[str, Floats], truth:
 
 
 def _averages_table(averaged: Mapping[float, list[Interval]], column: str, count: int) -> StudyTable:
-    heads = (Head("Draws averaged"), *(Head(f"Kendall in the best {percent(part)}") for part in averaged))
+    heads = (Head("Draws averaged"), *(Head(f"Kendall, {part_name(part)}") for part in averaged))
     rows = [
         (f"{number}", *map(str, intervals))
         for number, intervals in enumerate(zip(*averaged.values(), strict=True), start=1)
@@ -124,8 +124,7 @@ def _figures(
     averaged: Mapping[float, list[Interval]], partial: Mapping[str, Taus], column: str
 ) -> list[StudyFigure]:
     series = [
-        Curve.of_intervals(f"best {percent(part)}", list(range(1, len(taus) + 1)), taus)
-        for part, taus in averaged.items()
+        Curve.of_intervals(part_name(part), list(range(1, len(taus) + 1)), taus) for part, taus in averaged.items()
     ]
     over_draws = curves(series, x_label="draws averaged", y_label=f"Kendall with {column}")
     held = list(next(iter(partial.values())))

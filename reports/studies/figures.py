@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from reports.plots import ACCENT, INK, QUIET, calm, new_figure, png_bytes
 from reports.statistics import Floats, Integers, Interval
@@ -78,6 +79,7 @@ def curves(
         )
         if curve.low is not None and curve.high is not None:
             axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     right = axes.get_xlim()[1]
     lowest = min((level.value for level in levels), default=0.0)
     for level in levels:

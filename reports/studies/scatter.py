@@ -11,7 +11,7 @@ from reports.statistics import Agreement, Floats, agreement
 from reports.studies.accuracies import Accuracies, AccuracyColumn, load_accuracies
 from reports.studies.base import Bars, Findings, Study, StudyFigure, StudySetting, StudyTable
 from reports.studies.scores import counts, measure
-from reports.studies.words import percent, several, verdict
+from reports.studies.words import part_name, several, verdict
 
 SAMPLE = 1000
 """Networks of each plot in the article's Figure 3."""
@@ -74,7 +74,7 @@ def _table(setting: StudySetting, found: dict[tuple[str, float], list[Agreement]
     heads = (
         Head("Ranking", is_text=True),
         Head("Accuracy", "Column of the truth.", True),
-        Head("Best", "Share of the architectures, by that accuracy."),
+        Head("Among", "Architectures, by that accuracy.", True),
         Head("n", "Architectures with a score; those without are left out, as in the authors' program."),
         Head("Kendall"),
         Head("Spearman"),
@@ -84,7 +84,7 @@ def _table(setting: StudySetting, found: dict[tuple[str, float], list[Agreement]
         (
             row.scorer,
             column,
-            percent(part),
+            part_name(part),
             f"{row.n:,}",
             str(row.kendall),
             str(row.spearman),

@@ -24,6 +24,11 @@ def percent(share: float) -> str:
     return "n/a" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
+def part_name(share: float) -> str:
+    """The best share of the architectures as `all` or `best 10 %`."""
+    return "all" if share == 1 else f"best {100 * share:.0f} %"
+
+
 def percent_interval(interval: Interval) -> str:
     """A share with its interval, in percent."""
     if math.isnan(interval.low):
