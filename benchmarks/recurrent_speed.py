@@ -1,12 +1,14 @@
 """The search step for recurrent cells: tfnas against a direct port of the published loop, turn about.
 
-    python -m benchmarks.recurrent_speed [--hidden 64] [--batch-size 32] [--vocabulary 2000] [--steps 6]
+    python -m benchmarks.recurrent_speed [--hidden 64] [--batch-size 32] [--vocabulary 2000] [--threads 2]
 
 Prints the ratio of the times of a step for first and second order, and the largest difference of an alpha and of
-a weight after one step from the same state. The port does what rnn/train_search.py and rnn/architect.py do: every
-pair of nodes and every activation by operations of their own, whole backward passes for the alphas too, and for
-the second order a copy of the supernet. It differs in two points so that both compute the same: batch norm takes
-the statistics of the batch, and the finite difference is taken at the weights, as the article has it.
+a weight after one step from the same state. With one thread the times are those of the processor, which others on
+the machine disturb least; with more they are of the wall clock. The port does what rnn/train_search.py and
+rnn/architect.py do: every pair of nodes and every activation by operations of their own, whole backward passes for
+the alphas too, and for the second order a copy of the supernet. It differs in two points so that both compute the
+same: batch norm takes the statistics of the batch, and the finite difference is taken at the weights, as the
+article has it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.machine import cores, versions
-from harness.search.recurrent import Part, RecurrentRecipe, RecurrentStep
+from harness.search.recurrent import RecurrentRecipe
+from harness.search.recurrent_step import Part, RecurrentStep
 from harness.training.language import masks_of
 from spaces.darts_rnn import DARTSRNN, DARTSRNNConfig
 from spaces.darts_rnn.language import Masks
@@ -37,9 +40,11 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--vocabulary", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=cores())
     options = parser.parse_args()
-    torch.set_num_threads(cores())
+    torch.set_num_threads(options.threads)
+    clock = time.process_time if options.threads == 1 else time.perf_counter
     config = DARTSRNNConfig(classes=options.vocabulary, hidden=options.hidden)
     for order in (1, 2):
         recipe = RecurrentRecipe(batch_size=options.batch_size, order=order, learning_rate=1.0)
@@ -58,9 +63,9 @@ def main() -> None:
         times: dict[object, list[float]] = {ours: [], published: []}
         for _ in range(options.steps):
             for step, seconds in times.items():
-                started = time.perf_counter()
+                started = clock()
                 step(training, validation)  # type: ignore[operator]
-                seconds.append(time.perf_counter() - started)
+                seconds.append(clock() - started)
         ours_seconds, published_seconds = (min(seconds) for seconds in times.values())
         print(
             f"order {order}: {1000 * ours_seconds:.0f} ms a step, {published_seconds / ours_seconds:.2f} times "
@@ -70,7 +75,8 @@ def main() -> None:
         )
     print(
         f"{options.hidden} units, {options.batch_size} readers, {recipe.length} places, "
-        f"{options.vocabulary} words; best of {options.steps}; {cores()} cores, {versions()}"
+        f"{options.vocabulary} words; best of {options.steps}; {options.threads} threads of {cores()} cores, "
+        f"{versions()}"
     )
 
 
@@ -135,13 +141,13 @@ class PublishedStep:
 def loss_of(supernet: RecurrentSupernet, part: Part) -> tuple[Tensor, Tensor]:
     """Loss and states of a part, written as the authors write it."""
     embedded = supernet.words.embed(part.tokens, part.masks)
-    weight = torch.cat((supernet.cell.token, supernet.cell.state))
+    weight = torch.cat((supernet.cell.token.weight, supernet.cell.state.weight), 1).T
     hidden, states = part.hidden, []
     for token in embedded:
         hidden = cell(supernet, token, hidden, weight, part.masks)
         states.append(hidden)
     output = torch.stack(states)
-    logits = F.linear((output * part.masks.output).flatten(0, 1), supernet.words.weight, supernet.words.bias)
+    logits = supernet.words.logits((output * part.masks.output).flatten(0, 1))
     return F.nll_loss(F.log_softmax(logits, -1), part.targets.flatten()), output
 
 
@@ -152,8 +158,8 @@ def cell(supernet: RecurrentSupernet, token: Tensor, hidden: Tensor, weight: Ten
     nodes = norm(hidden + gate.sigmoid() * (candidate.tanh() - hidden))[None]
     shares = F.softmax(supernet.architecture["recurrent"], -1)
     first = 0
-    for number, node_weight in enumerate(supernet.cell.nodes, start=1):
-        product = ((nodes * masks.hidden).view(-1, width) @ node_weight).view(number, -1, 2 * width)
+    for number, node_weight in enumerate(supernet.cell.node_weights(), start=1):
+        product = ((nodes * masks.hidden).view(-1, width) @ node_weight.T).view(number, -1, 2 * width)
         gate, candidate = product.split(width, -1)
         gate = gate.sigmoid()
         node = torch.zeros_like(hidden)

@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--search-epochs", type=int, default=1)
     parser.add_argument("--random", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("recurrent-table"))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -91,7 +92,9 @@ def training(
     recipe = load_text_recipe("small", epochs=options.epochs)
     job = TrainingJob("darts-rnn", config, recipe, seed, options.dataset, Path(), None, "cpu")
     with progress_bar(f"train, seed {seed}", len(cells)) as progress:
-        summary = train_architectures(job, cells, store, checkpoints=options.out, processes=1, progress=progress)
+        summary = train_architectures(
+            job, cells, store, checkpoints=options.out, processes=options.processes, progress=progress
+        )
     if summary.interrupted:
         raise SystemExit("stopped; the same command goes on")
     return PerplexityTable(store).read(store.training_context(job.context()))

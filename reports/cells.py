@@ -21,6 +21,7 @@ from scipy.optimize import isotonic_regression
 from reports.plots import ACCENT, INK, LINE, QUIET
 from spaces.darts.genotype import NONE as NO_EDGE
 from spaces.darts.genotype import OUTPUT, Genotype, edges_into
+from spaces.darts_rnn.genotype import NODES, RecurrentGenotype
 from spaces.nasbench201.cell import EDGES, NONE, OUTPUT_NODE
 from spaces.nasbench201.cell import Cell as NASBench201Cell
 
@@ -43,7 +44,11 @@ class CellGraph:
     edges: tuple[tuple[str, str, str], ...]
 
 
-def draw_cell(architecture: Genotype | NASBench201Cell) -> Figure:
+Drawn = Genotype | NASBench201Cell | RecurrentGenotype
+"""Architectures whose cells can be drawn."""
+
+
+def draw_cell(architecture: Drawn) -> Figure:
     """The cells of an architecture, one above the other; edges that carry `none` are not there."""
     graphs = cell_graphs(architecture)
     layouts = [_layout(graph) for graph in graphs]
@@ -56,8 +61,10 @@ def draw_cell(architecture: Genotype | NASBench201Cell) -> Figure:
     return figure
 
 
-def cell_graphs(architecture: Genotype | NASBench201Cell) -> list[CellGraph]:
+def cell_graphs(architecture: Drawn) -> list[CellGraph]:
     """Graphs of the cells of an architecture, `none` left out."""
+    if isinstance(architecture, RecurrentGenotype):
+        return [_recurrent_graph(architecture)]
     if isinstance(architecture, NASBench201Cell):
         names = ("input", *map(str, range(1, OUTPUT_NODE)), "output")
         edges = [
@@ -79,6 +86,18 @@ def cell_graphs(architecture: Genotype | NASBench201Cell) -> list[CellGraph]:
         edges += [(names[node], names[-1], "") for node in OUTPUT]
         graphs.append(CellGraph({"normal": "normal cell", "reduce": "reduction cell"}[kind], names, tuple(edges)))
     return graphs
+
+
+def _recurrent_graph(genotype: RecurrentGenotype) -> CellGraph:
+    """Node 0 reads the token and the state before it; the mean of all other nodes is the state after it."""
+    inputs, nodes, state = ("$x_t$", "$h_{t-1}$"), [str(node) for node in range(NODES + 1)], "$h_t$"
+    edges = [(name, nodes[0], "") for name in inputs]
+    edges += [
+        (nodes[predecessor], name, activation)
+        for name, (activation, predecessor) in zip(nodes[1:], genotype.recurrent, strict=True)
+    ]
+    edges += [(name, state, "") for name in nodes[1:]]
+    return CellGraph("recurrent cell", (*inputs, *nodes, state), tuple(edges))
 
 
 class _Stop(NamedTuple):

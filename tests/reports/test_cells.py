@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from reports.cells import cell_graphs, draw_cell
 from spaces.darts import DARTS
 from spaces.darts.genotype import parse_genotype
+from spaces.darts_rnn import DARTSRNN
 from spaces.nasbench201 import NASBench201
 
 DARTS_SPACE, NASBENCH201 = DARTS(), NASBench201()
@@ -28,6 +29,7 @@ CELLS = [
     )
 ]
 DRAWN = [DARTS_SPACE.parse("DARTS_V1"), DARTS_SPACE.parse("DARTS_V2"), TWINS, *SAMPLED, *CELLS]
+DRAWN += [DARTSRNN().parse("DARTS_V1"), DARTSRNN().sample(np.random.default_rng(0))]
 
 
 @pytest.mark.parametrize("architecture", DRAWN, ids=lambda architecture: str(architecture)[:40])
