@@ -7,7 +7,7 @@ batch norm, as in `spaces.mixed`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Generic, NamedTuple, TypeVar
 
@@ -81,7 +81,9 @@ class MixedStep(nn.Module):
                 pools, _pool([operation for _, operation in pools], maps[source], scales), strict=True
             ):
                 terms[place.target].append(output)
-        return [reduce(torch.add, parts) for parts in terms]
+        # Convolutions came first, and nothing else needs their outputs; those of pools are parts of one tensor.
+        add = Tensor.add_ if self._convolutions else torch.add
+        return [reduce(add, parts) for parts in terms]
 
 
 def _convolve(operations: Sequence[SharpSepConv], rectified: Tensor, scales: Sequence[Tensor]) -> list[Tensor]:
@@ -97,7 +99,7 @@ def _convolve(operations: Sequence[SharpSepConv], rectified: Tensor, scales: Seq
     )
     parts = torch.split(middle, [convolution.out_channels for convolution in depthwise], 1)
     return [
-        _batch_norm(operation.second_pointwise(part), scale)
+        _batch_norm(operation.second_pointwise(part), scale.repeat(operation.norm.num_features))
         for operation, part, scale in zip(operations, parts, scales, strict=True)
     ]
 
@@ -105,16 +107,27 @@ def _convolve(operations: Sequence[SharpSepConv], rectified: Tensor, scales: Seq
 def _pool(
     operations: Sequence[NormalisedPool | ResizablePool], x: Tensor, scales: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Outputs of pools of one input, times their scales."""
+    """Outputs of pools of one input, times their scales; all other widths by one pointwise convolution."""
     pooled = operations[0].pool(x)
+    resized = [operation for operation in operations if isinstance(operation, ResizablePool)]
+    widths = [operation.norm.num_features for operation in resized]
+    parts: Iterator[Tensor] = iter(())
+    if resized:
+        spread = [
+            scale.repeat(operation.norm.num_features)
+            for operation, scale in zip(operations, scales, strict=True)
+            if isinstance(operation, ResizablePool)
+        ]
+        made = F.conv2d(pooled, torch.cat([operation.pointwise.weight for operation in resized]))
+        parts = iter(torch.split(_batch_norm(made, torch.cat(spread)), widths, 1))
     return [
-        _batch_norm(operation.pointwise(pooled) if isinstance(operation, ResizablePool) else pooled, scale)
+        next(parts)
+        if isinstance(operation, ResizablePool)
+        else _batch_norm(pooled, scale.repeat(operation.norm.num_features))
         for operation, scale in zip(operations, scales, strict=True)
     ]
 
 
 def _batch_norm(x: Tensor, scale: Tensor | None = None) -> Tensor:
-    """By the statistics of the batch, then times a scalar."""
-    # Torch's kernel for channels last reads past a scale that is not laid out in memory.
-    spread = None if scale is None else scale.repeat(x.shape[1])
-    return F.batch_norm(x, None, None, spread, None, training=True)
+    """By the statistics of the batch, then times a scale [C], which must be laid out in memory."""
+    return F.batch_norm(x, None, None, scale, None, training=True)

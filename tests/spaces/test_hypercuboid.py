@@ -241,6 +241,13 @@ def test_a_mixed_step_is_the_weighted_sum_of_its_operations(stride):
         assert torch.allclose(ours, theirs, rtol=1e-6, atol=1e-9)
 
 
+def test_a_grid_of_pools_alone_has_gradients():
+    pools = HyperCuboid(axes=(Axis("primitive", ("max_pool",)), Axis("kernel", (1, 3))), pairs=1)
+    network = supernet(pools)
+    network(images()).square().sum().backward()
+    assert all((alpha.grad != 0).any() for alpha in network.alphas())
+
+
 def test_layout_of_the_images_changes_no_gradient():
     gradients = []
     for layout in (torch.contiguous_format, torch.channels_last):
