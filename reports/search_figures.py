@@ -16,6 +16,9 @@ from reports.plots import INK, QUIET, calm, new_figure, png_bytes
 from reports.statistics import Floats
 from reports.studies.figures import COLOURS
 
+LEGEND_COLUMNS = 5
+"""More names than this stand in two rows."""
+
 STOP_MARKS = {"criterion 1": "o", "criterion *": "*"}
 OTHER_MARK = "s"
 """Of stops by any other rule."""
@@ -113,13 +116,9 @@ def _legend(axes: Axes, traces: Sequence[SearchTrace]) -> None:
 
 
 def _legend_above(axes: Axes, handles: Sequence[Line2D]) -> None:
+    columns = len(handles) if len(handles) <= LEGEND_COLUMNS else -(-len(handles) // 2)
     axes.legend(
-        handles=list(handles),
-        frameon=False,
-        fontsize=8,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=len(handles),
+        handles=list(handles), frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns
     )
 
 

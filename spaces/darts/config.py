@@ -42,7 +42,10 @@ AUXILIARY_WIDTHS = (128, 768)
 
 NDS_WIDTHS = (16, 24, 32)
 NDS_DEPTHS = (4, 8, 12, 16, 20)
-"""Channels and cells that NDS samples for its cell-based spaces (Radosavovic et al., ICCV 2019)."""
+"""Channels and cells that NDS samples for its cell-based spaces (Radosavovic et al., ICCV 2019).
+
+As microsoft/nni has them, nni/nas/hub/pytorch/nasnet.py.
+"""
 
 
 class CellShape(NamedTuple):
