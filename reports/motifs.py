@@ -8,6 +8,7 @@ import networkx as nx
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
@@ -22,6 +23,8 @@ BEND = 0.5
 
 WIDTH_INCHES = 8.0
 PANELS_ACROSS = 3
+EDGE_INCHES = 0.12
+"""Around each panel, or the titles of the first row would be cut off."""
 
 
 def draw_genotype(genotype: Genotype) -> Figure:
@@ -34,7 +37,8 @@ def draw_genotype(genotype: Genotype) -> Figure:
         rows * _height(WIDTH_INCHES / across, motifs[0].nodes) + 0.3
         for (rows, across), motifs in zip(shapes, genotype.levels, strict=True)
     ]
-    figure = Figure((WIDTH_INCHES, sum(heights)), dpi=DOTS_PER_INCH, layout="constrained")
+    layout = ConstrainedLayoutEngine(h_pad=EDGE_INCHES)
+    figure = Figure((WIDTH_INCHES, sum(heights)), dpi=DOTS_PER_INCH, layout=layout)
     FigureCanvasAgg(figure)
     bands = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     operations: list[Operation] = list(PRIMITIVES)

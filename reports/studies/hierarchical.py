@@ -23,10 +23,10 @@ from harness.training.run import TrainingJob, train_architectures
 from reports.html import Head
 from reports.motifs import draw_genotype
 from reports.plots import png_bytes
-from reports.statistics import Floats, Interval
+from reports.statistics import Floats
 from reports.studies.base import Bars, Findings, Study, StudyFigure, StudySetting, StudyTable
 from reports.studies.figures import Curve, curves
-from reports.studies.seeds import mean_over_seeds
+from reports.studies.seeds import accuracy, mean_over_seeds, points
 from reports.studies.words import several, verdict
 from spaces.base import Architecture
 from spaces.errors import InputError
@@ -307,8 +307,8 @@ def _table(setting: StudySetting, trained: dict[Arm, list[Searched]]) -> StudyTa
             f"{_steps(setting, arm):,}",
             f"{np.mean([search.evaluated for search in searches]):,.0f}",
             f"{np.mean([search.seconds for search in searches]):,.0f}",
-            _text(mean_over_seeds(np.array([search.short for search in searches]))),
-            _text(mean_over_seeds(np.array([search.error for search in searches]))),
+            accuracy(mean_over_seeds(np.array([search.short for search in searches]))),
+            accuracy(mean_over_seeds(np.array([search.error for search in searches]))),
             f"{np.mean([search.params for search in searches]):,.0f}",
         )
         for arm, searches in trained.items()
@@ -318,10 +318,6 @@ def _table(setting: StudySetting, trained: dict[Arm, list[Searched]]) -> StudyTa
         f"that after {several(setting.recipe.epochs, 'epoch')} by the recipe {setting.recipe.name}."
     )
     return StudyTable("What each search found", heads, tuple(rows), note)
-
-
-def _text(interval: Interval) -> str:
-    return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
 
 
 def _transfer_table(setting: StudySetting, trained: dict[Arm, list[Searched]], counts: _Counts) -> StudyTable:
@@ -365,14 +361,14 @@ def _sentences(setting: StudySetting, trained: dict[Arm, list[Searched]]) -> Ite
         gain = mean_over_seeds(np.array(gains))
         less = mean_over_seeds(np.array([d.error - e.error for e, d in _pairs(evolved, drawn)]))
         yield (
-            f"In {space} evolution finds a fitness {_points(gain)} above random search's in as many steps, and "
-            f"after the longer training its error is {_points(less)} lower: that evolution is better "
+            f"In {space} evolution finds a fitness {points(gain)} points above random search's in as many steps, "
+            f"and after the longer training its error is {points(less)} points lower: that evolution is better "
             f"{verdict(less)}."
         )
     one, other = (trained[Arm(ACCURACY, space, "evolution")] for space in SPACES)
     less = mean_over_seeds(np.array([f.error - h.error for h, f in _pairs(one, other)]))
     yield (
-        f"Evolved hierarchical cells have an error {_points(less)} lower than evolved flat ones: that the "
+        f"Evolved hierarchical cells have an error {points(less)} points lower than evolved flat ones: that the "
         f"hierarchy helps {verdict(less)}."
     )
     scored = trained[Arm(scorer, "hierarchical", "evolution")]
@@ -381,17 +377,13 @@ def _sentences(setting: StudySetting, trained: dict[Arm, list[Searched]]) -> Ite
     yield (
         f"Evolution by {scorer} takes {seconds[0]:,.0f} s for {setting.sample or SCORED_STEPS:,} steps where "
         f"evolution by accuracy takes {seconds[1]:,.0f} s for {setting.budget:,}; what it finds in hierarchical "
-        f"has an error {_points(less)} lower: that the score finds better cells {verdict(less)}."
+        f"has an error {points(less)} points lower: that the score finds better cells {verdict(less)}."
     )
 
 
 def _pairs(one: Sequence[Searched], other: Sequence[Searched]) -> Iterator[tuple[Searched, Searched]]:
     """Searches of two arms that share a seed."""
     return zip(one, other, strict=True)
-
-
-def _points(interval: Interval) -> str:
-    return f"{_text(interval)} points"
 
 
 def _data(trained: dict[Arm, list[Searched]], counts: _Counts) -> pd.DataFrame:

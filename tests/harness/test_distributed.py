@@ -2,28 +2,31 @@
 
 import json
 import os
-import platform
+import shutil
 import signal
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_evolution import job
 
-from harness.distributed import RayEngine, load_engine
+from harness.datasets import draw_batch
+from harness.distributed import LocalEngine, RayEngine, _room, load_engine
+from harness.engine import ScoringJob, score_architectures
 from harness.progress import NullProgress
 from harness.search.base import load_method
 from harness.search.evaluations import IndividualTable
 from harness.store import Store
 from harness.task_queue import TaskQueue
+from harness.training.recipes import load_recipe
+from harness.training.run import TrainingJob, train_architectures
 from spaces.errors import InputError
 
-pytest.importorskip("ray")
-pytestmark = pytest.mark.skipif(
-    "PYTEST_XDIST_WORKER" in os.environ, reason="one cluster a machine: run this file alone, with -n 0"
-)
+pytest.importorskip("ray", reason="Ray is not installed: the extra ray")
 
 
 class Slow:
@@ -46,18 +49,31 @@ class Unmade:
         raise InputError("this cannot be made")
 
 
-# Before there is a cluster.
-def test_no_cluster_here_is_named():
-    with pytest.raises(InputError, match="--address auto: Could not find any running Ray instance"):
-        list(load_engine("ray", 1, "auto").run([1], Slow))
+# Before this process has a cluster.
+def test_no_cluster_here_is_named(monkeypatch):
+    from ray._private.services import find_gcs_addresses
+
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        try:
+            with pytest.raises(InputError, match="--address auto: Could not find any running Ray instance"):
+                list(load_engine("ray", 1, "auto").run([1], Slow))
+        except BaseException:
+            if find_gcs_addresses():
+                pytest.skip("another cluster runs on this machine, and auto finds it")
+            raise
 
 
 @pytest.fixture(scope="module")
 def cluster():
+    """Two nodes with ports that the system chose, so that several test processes have one each."""
     from ray.cluster_utils import Cluster
 
-    path = pytest.MonkeyPatch()
-    path.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    environment = pytest.MonkeyPatch()
+    environment.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    # Short: paths of sockets are in it.
+    folder = tempfile.mkdtemp(prefix="ray")
+    environment.setenv("RAY_TMPDIR", folder)
     quick = {
         "health_check_initial_delay_ms": 0,
         "health_check_period_ms": 500,
@@ -69,7 +85,8 @@ def cluster():
     started.add_node(num_cpus=1)
     yield started
     started.shutdown()
-    path.undo()
+    environment.undo()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +154,35 @@ def test_scores_from_ray_are_local_ones_to_the_bit(cluster, tmp_path):
     assert scores(tmp_path, "ray", cluster.address) == scores(tmp_path, "local")
 
 
+def results_of_commands(folder, engine):
+    """What `tfnas score` and `tfnas train` leave in the store of the same three cells, without the seconds."""
+    with Store(folder / f"{type(engine).__name__}.sqlite") as store:
+        where = job(store)
+        cells = [where.space.sample(np.random.default_rng(seed)) for seed in range(3)]
+        scoring = ScoringJob("nasbench201", where.config, "naswot", 0, draw_batch(where.dataset, 16, 0), "cpu")
+        score_architectures(scoring, cells, store, NullProgress(), chunk=1, engine=engine)
+        recipe = load_recipe("tiny", train_images=32, batch_size=16)
+        training = TrainingJob("nasbench201", where.config, recipe, 0, "digits", folder, 8, "cpu")
+        train_architectures(
+            training, cells, store, checkpoints=folder / "c", processes=1, progress=NullProgress(), engine=engine
+        )
+        scored, trained = store.scores(1).values(), store.trainings(1).values()
+        return {(record.canonical, record.value) for record in scored}, {
+            (record.canonical, record.validation_accuracy, record.test_accuracy) for record in trained
+        }
+
+
+def test_scoring_and_training_on_ray_give_local_results_to_the_bit(engine, tmp_path):
+    assert results_of_commands(tmp_path, engine) == results_of_commands(tmp_path, LocalEngine(1))
+
+
+def test_a_cluster_says_how_many_workers_it_has_room_for():
+    nodes = {"CPU": 8.0, "GPU": 2.0}
+    assert _room(nodes, RayEngine(cpus=1.5)) == 5
+    assert _room(nodes, RayEngine(cpus=1.0, gpus=0.5)) == 4
+    assert _room(nodes, RayEngine(cpus=16.0)) == 1
+
+
 def test_a_killed_node_loses_nothing(cluster, engine):
     doomed = cluster.add_node(num_cpus=1)
     results = {}
@@ -152,14 +198,16 @@ def test_another_version_on_the_cluster_is_named(cluster, engine):
     import ray
     from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
     from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
-    from ray.experimental.internal_kv import _internal_kv_put
 
-    ray.init(cluster.address)
-    told = json.dumps({"ray_version": "1.0.0", "python_version": platform.python_version()}).encode()
-    _internal_kv_put(CLUSTER_METADATA_KEY, told, namespace=KV_NAMESPACE_CLUSTER, overwrite=True)
-    ray.shutdown()
-    with pytest.raises(InputError, match=f"Version mismatch.* Ray: 1.0.0 .* Ray: {ray.__version__}"):
-        list(engine.run([1], Slow))
+    kept = cluster.head_node.get_gcs_client()
+    true = kept.internal_kv_get(CLUSTER_METADATA_KEY, KV_NAMESPACE_CLUSTER)
+    told = json.dumps({**json.loads(true), "ray_version": "1.0.0"}).encode()
+    kept.internal_kv_put(CLUSTER_METADATA_KEY, told, True, KV_NAMESPACE_CLUSTER)
+    try:
+        with pytest.raises(InputError, match=f"Version mismatch.* Ray: 1.0.0 .* Ray: {ray.__version__}"):
+            list(engine.run([1], Slow))
+    finally:
+        kept.internal_kv_put(CLUSTER_METADATA_KEY, true, True, KV_NAMESPACE_CLUSTER)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:port"])
