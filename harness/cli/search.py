@@ -50,6 +50,8 @@ Population = Annotated[int | None, typer.Option(help="First architectures of evo
 Workers = Annotated[int | None, typer.Option(help="Evaluations at a time.")]
 Engine = Annotated[str | None, typer.Option(help="Where evaluations run: local or ray.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster, or auto.")]
+WorkerCpus = Annotated[float | None, typer.Option(help="CPU cores that a worker on Ray takes of its node.")]
+WorkerGpus = Annotated[float | None, typer.Option(help="GPUs that a worker on Ray takes, or a share of one.")]
 Recipe = Annotated[str | None, typer.Option(help="Recipe that trains for the fitness accuracy.")]
 Evaluate = Annotated[
     int | None,
@@ -106,6 +108,8 @@ def search(
     workers: Workers = None,
     engine: Engine = None,
     address: Address = None,
+    worker_cpus: WorkerCpus = None,
+    worker_gpus: WorkerGpus = None,
     recipe: Recipe = None,
     channels: options.Channels = None,
     cells: options.Cells = None,
@@ -147,6 +151,8 @@ def search(
         "workers": None if evaluate else workers,
         "engine": engine,
         "address": address,
+        "cpus": worker_cpus,
+        "gpus": worker_gpus,
         "recipe": recipe,
     }
     method = method or DEFAULT_METHODS.get(space, "darts")
