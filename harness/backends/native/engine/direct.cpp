@@ -18,7 +18,8 @@ int pixels_together(const Convolution& convolution, int input_channels) {
 int64_t advances_per_strip(const Convolution& convolution, int input_channels, int width) {
     if (convolution.winograd) return WinogradBlock(input_channels, width).advances(convolution);
     const int together = pixels_together(convolution, input_channels);
-    return int64_t{kStrip / convolution.stride} * ((convolution.width + together - 1) / together);
+    const int64_t blocks = (convolution.width + together - 1) / together * (convolution.channels / kBlockChannels);
+    return kStrip / convolution.stride * blocks;
 }
 
 void convolve_row(const Convolution& convolution, const float* const* rows, int input_channels, int input_width,
@@ -35,9 +36,12 @@ void convolve_row(const Convolution& convolution, const float* const* rows, int 
         const int count = std::min(together, convolution.width - begin);
         const float* weights = convolution.weights;
         float* to = output + begin * kLanes;
-        ahead.advance();
         for (int channel = 0; channel < convolution.channels; channel += kBlockChannels) {
+            ahead.advance();
             for_blocks(count, [&](auto block, int pixel) {
+                // What the next channels write, so that stores do not wait for it.
+                for (int i = 0; i < kBlockChannels; ++i)
+                    __builtin_prefetch(to + (kBlockChannels + i) * output_step + pixel * kLanes, 1);
                 const float* tap = weights;
                 for (int ky = 0; ky < kernel; ++ky)
                     for (int kx = 0; kx < kernel; ++kx, tap += tap_weights)

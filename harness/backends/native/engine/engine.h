@@ -22,8 +22,8 @@ public:
     const float* arena() const { return arena_.data(); }
 
 private:
-    // Rows of the value of a pass that convolutions can still read; a power of 2.
-    static constexpr int kRingRows = 8;
+    // Rows of the value of a pass that convolutions can still read.
+    static constexpr int kRingRows = 6;
 
     void load_images(const float* images);
     void run_pass(const Pass& pass, bool reversed);
@@ -42,7 +42,7 @@ private:
     // Words from one image's signs to the next, a cache line off the powers of 2.
     int64_t row_step() const { return row_words_ + 16; }
     int64_t ring_floats(const Pass& pass) const { return int64_t{pass.channels} * (pass.width + 2) * kLanes; }
-    float* ring_row(const Pass& pass, int y) { return ring_.data() + (y & (kRingRows - 1)) * ring_floats(pass); }
+    float* ring_row(const Pass& pass, int y) { return ring_.data() + (y % kRingRows) * ring_floats(pass); }
     const Convolution* begin(const Pass& pass) const { return program_->convolutions + pass.convolution_begin; }
     const Convolution* end(const Pass& pass) const { return program_->convolutions + pass.convolution_end; }
     Moments* moments_of(const Pass& pass, const Convolution& convolution);

@@ -18,6 +18,8 @@ struct Block {
     // weights: [channels][kBlockChannels].
     inline __attribute__((always_inline)) void add(const float* input, int64_t pixel_step, int64_t channel_step,
                                                    const float* weights, int channels) {
+        // Four at a time: the loop itself would take a seventh of the time.
+#pragma GCC unroll 4
         for (int channel = 0; channel < channels; ++channel) {
             Vector values[kPixels][kParts];
 #pragma GCC unroll 8

@@ -39,7 +39,7 @@ WinogradBlock::WinogradBlock(int input_channels, int width)
       tiles_(std::min(width / kTile, std::clamp(kInputs / input_channels, kMinTiles, kMaxTiles))) {}
 
 int64_t WinogradBlock::advances(const Convolution& convolution) const {
-    return int64_t{(convolution.channels + kChunk - 1) / kChunk} * kPositions * (width_ / kTile / tiles_);
+    return int64_t{convolution.channels / kBlockChannels} * kPositions * (width_ / kTile / tiles_);
 }
 
 void WinogradBlock::transform(const float* const* rows, int x, int tiles, float* transformed) const {
@@ -90,12 +90,12 @@ void WinogradBlock::multiply_chunk(const Convolution& convolution, int first, in
     const int64_t tile_floats = int64_t{tiles} * kLanes;
     const int64_t panel_weights = int64_t{input_channels_} * kBlockChannels;
     for (int position = 0; position < kPositions; ++position) {
-        ahead.advance();
         const float* input = transformed + position * input_step();
         const float* weights =
             convolution.weights + (int64_t{position} * convolution.channels + first) * input_channels_;
         float* output = products + position * product_step();
         for (int channel = 0; channel < channels; channel += kBlockChannels) {
+            ahead.advance();
             for_blocks(tiles, [&](auto block, int tile) {
                 block.add(input + tile * kLanes, kLanes, tile_floats, weights, input_channels_);
                 block.write(output + tile * kLanes, tile_floats);
