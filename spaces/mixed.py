@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spaces.operations import DilatedConv, NormalisedOperation, NormalisedPool, join_phases, split_phases
+from spaces.operations import (
+    DilatedConv,
+    NormalisedOperation,
+    NormalisedPool,
+    SharpSepConv,
+    has_phases,
+    join_phases,
+    split_phases,
+)
 
 
 class Source:
@@ -105,8 +113,7 @@ class MixedOperation(nn.Module):
                 body = operation.body_of_phases(source.phases())
                 phases.append(scaled_batch_norm(operation.norm, body, each[column]))
             elif isinstance(operation, NormalisedOperation):
-                body = operation.body(source.rectified() if operation.rectified else source.x)
-                terms.append(scaled_batch_norm(operation.norm, body, each[column]))
+                terms.append(scaled_batch_norm(operation.norm, _body(operation, source), each[column]))
             else:
                 terms.append(each[column] * self._dropped(operation, operation(source.x)))
         if phases:
@@ -122,6 +129,13 @@ class MixedOperation(nn.Module):
 def sum_in_place(terms: Sequence[Tensor]) -> Tensor:
     """Sum of tensors of one shape, put into the first, which nothing else may need."""
     return reduce(Tensor.add_, terms)
+
+
+def _body(operation: NormalisedOperation, source: Source) -> Tensor:
+    """What comes before the last batch norm, from what edges share."""
+    if isinstance(operation, SharpSepConv) and has_phases(operation.first_depthwise, source.x):
+        return operation.body_of_phases(source.phases())
+    return operation.body(source.rectified() if operation.rectified else source.x)
 
 
 def _is_pool(operation: nn.Module) -> bool:

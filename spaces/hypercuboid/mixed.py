@@ -17,7 +17,15 @@ from torch.nn import functional as F
 
 from spaces.hypercuboid.operations import ResizablePool, make_normalised_operation, operation_name
 from spaces.hypercuboid.path import StepShape
-from spaces.operations import NormalisedOperation, NormalisedPool, SharpSepConv
+from spaces.operations import (
+    NormalisedOperation,
+    NormalisedPool,
+    SharpSepConv,
+    depthwise_of_phases,
+    has_phases,
+    join_phases,
+    split_phases,
+)
 
 OperationT = TypeVar("OperationT", bound=NormalisedOperation)
 
@@ -90,7 +98,7 @@ def _convolve(operations: Sequence[SharpSepConv], rectified: Tensor, scales: Seq
     """Outputs of operations that share their first depthwise convolution, times their scales."""
     pointwise = torch.cat([operation.first_pointwise.weight for operation in operations])
     depthwise = [operation.second_depthwise for operation in operations]
-    middle = F.conv2d(operations[0].first_depthwise(rectified), pointwise)
+    middle = F.conv2d(_spread(operations[0].first_depthwise, rectified), pointwise)
     middle = F.conv2d(
         F.relu(_batch_norm(middle)),
         torch.cat([convolution.weight for convolution in depthwise]),
@@ -102,6 +110,14 @@ def _convolve(operations: Sequence[SharpSepConv], rectified: Tensor, scales: Seq
         _batch_norm(operation.second_pointwise(part), scale.repeat(operation.norm.num_features))
         for operation, part, scale in zip(operations, parts, scales, strict=True)
     ]
+
+
+def _spread(convolution: nn.Conv2d, rectified: Tensor) -> Tensor:
+    """The first depthwise convolution, where it is dilated on the phases of its input."""
+    if has_phases(convolution, rectified):
+        return join_phases(depthwise_of_phases(convolution, split_phases(rectified)))
+    spread: Tensor = convolution(rectified)
+    return spread
 
 
 def _pool(
