@@ -16,7 +16,7 @@ from reports.plots import INK, QUIET, calm, new_figure, png_bytes
 from reports.statistics import Floats
 from reports.studies.figures import COLOURS
 
-LEGEND_COLUMNS = 5
+LEGEND_COLUMNS = 4
 """More names than this stand in two rows."""
 
 STOP_MARKS = {"criterion 1": "o", "criterion *": "*"}

@@ -19,12 +19,14 @@ from harness.datasets import load_dataset
 from harness.progress import NullProgress
 from harness.search.base import SearchJob, load_method
 from harness.search.bilevel import first_order_gradient, hessian_vector_product, second_order_gradient
+from harness.search.epochs import EpochSearch
 from harness.search.methods import DARTS, PDARTS, RECIPES, configure
 from harness.search.records import SearchEpoch
 from harness.search.step import SearchStep
 from harness.search.stopping import SkipCount, StableRanking, first_stop
 from harness.search.table import SearchTable
 from harness.store import Store
+from harness.workers import one_thread
 from spaces.errors import InputError
 from spaces.nasbench201 import NASBench201, NASBench201Config
 from spaces.registry import load_space
@@ -264,8 +266,21 @@ def test_search_names_architecture_rule_epoch_reason_and_seconds(tmp_path: Path)
     assert {path.name for path in Path(document["page"]).parent.glob("*.png")} == {"search.png", "cell.png"}
 
 
+def test_curves_can_be_read_back_by_tensorboard(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    search(tmp_path, "--epochs", 2, "--tensorboard")
+    events = accumulator.EventAccumulator(str(tmp_path / "out" / "tensorboard")).Reload()
+    with Store(tmp_path / "s.sqlite") as store:
+        epochs = SearchTable(store).epochs(1)
+    for name in ("train_loss", "validation_loss", "skips"):
+        points = [(point.step, point.value) for point in events.Scalars(name)]
+        assert [step for step, _ in points] == [1, 2]
+        assert [value for _, value in points] == pytest.approx([getattr(epoch, name) for epoch in epochs])
+    assert "mean alpha cell/skip_connect" in events.Tags()["scalars"]
+
+
 def test_what_some_epochs_derive_is_trained_for_the_page(tmp_path: Path) -> None:
-    document = search(tmp_path, "--epochs", 3, "--evaluate", 2, "--evaluate-recipe", "tiny", "--workers", 1)
+    document = search(tmp_path, "--epochs", 1, "--evaluate", 1, "--evaluate-recipe", "tiny", "--workers", 1)
     page = Path(document["page"]).read_text()
     assert "trained by the recipe tiny" in page
     with Store(tmp_path / "s.sqlite") as store:
@@ -296,6 +311,54 @@ def epochs_with(threads: int, folder: Path) -> list[SearchEpoch]:
 
 def test_the_bits_of_a_search_do_not_depend_on_threads(tmp_path: Path) -> None:
     assert epochs_with(1, tmp_path) == epochs_with(2, tmp_path)
+
+
+def small_job(store: Store, folder: Path) -> SearchJob:
+    config = NASBench201Config(input_channels=1, image_size=8, channels=4, cells=1)
+    folder.mkdir(exist_ok=True)
+    return SearchJob(NASBench201(), config, load_dataset("digits", image_size=8), 0, "cpu", store, folder)
+
+
+def small_search(**settings: Any) -> EpochSearch:
+    method = load_method("darts", {"epochs": 2, "train_images": 64, "batch_size": 32, **settings})
+    assert isinstance(method, EpochSearch)
+    return method
+
+
+def searched(folder: Path, **settings: Any) -> list[SearchEpoch]:
+    """Epochs of a search that goes on from the checkpoint of the folder, if there is one."""
+    with Store(folder / "s.sqlite") as store:
+        small_search(**settings).run(small_job(store, folder), NullProgress())
+        return [replace(epoch, seconds=0.0) for epoch in SearchTable(store).epochs(1)]
+
+
+def search_one_epoch(folder: Path, **settings: Any) -> None:
+    """Leave the checkpoint of a search that was killed after its first epoch."""
+    folder.mkdir()
+    with Store(folder / "killed.sqlite") as store, one_thread():
+        small_search(**settings).start(small_job(store, folder)).next_epoch([], lambda: False)
+
+
+def test_a_search_that_was_killed_ends_with_the_bits_of_one_that_was_not(tmp_path: Path) -> None:
+    search_one_epoch(tmp_path / "killed", order=2)
+    (tmp_path / "whole").mkdir()
+    assert searched(tmp_path / "killed", order=2) == searched(tmp_path / "whole", order=2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "difference"),
+    [
+        ({"order": 2}, "its order is 1, here 2"),
+        ({"batch_size": 16}, "its batch_size is 32, here 16"),
+        ({"weighting": "max-w"}, "its weighting is softmax, here max-w"),
+    ],
+)
+def test_a_checkpoint_of_another_search_is_named_by_the_difference(
+    tmp_path: Path, changed: dict[str, Any], difference: str
+) -> None:
+    search_one_epoch(tmp_path / "out")
+    with pytest.raises(InputError, match=f"belongs to another search: {difference}"):
+        searched(tmp_path / "out", **changed)
 
 
 def test_a_stopped_search_says_which_rule_and_when(tmp_path: Path) -> None:
