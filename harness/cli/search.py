@@ -26,6 +26,7 @@ LearningRate = Annotated[float | None, typer.Option(help="First learning rate, i
 Schedule = Annotated[str | None, typer.Option(help="How the learning rate falls, instead of the method's.")]
 Power = Annotated[float | None, typer.Option(help="Power of the schedule cosine-power; 1 is the cosine.")]
 RateWarmup = Annotated[int | None, typer.Option(help="Epochs in which the rate of cosine-power rises.")]
+Cutout = Annotated[int | None, typer.Option(help="Side of the square cut out of every image, in pixels.")]
 TrainImages = Annotated[int | None, typer.Option(help="Train the weights on at most so many images.")]
 ValidationFraction = Annotated[
     float | None, typer.Option(help="Share of the training images that move the alphas, instead of the method's.")
@@ -90,6 +91,7 @@ def search(
     schedule: Schedule = None,
     power: Power = None,
     rate_warmup: RateWarmup = None,
+    cutout: Cutout = None,
     train_images: TrainImages = None,
     validation_fraction: ValidationFraction = None,
     dropout: options.Dropout = None,
@@ -135,6 +137,7 @@ def search(
         "schedule": schedule,
         "power": power,
         "warmup": rate_warmup,
+        "cutout": cutout,
         "train_images": train_images,
         "validation_fraction": validation_fraction,
         "dropout": dropout,

@@ -35,6 +35,7 @@ LearningRate = Annotated[float | None, typer.Option(help="First learning rate, i
 Schedule = Annotated[str | None, typer.Option(help="How the learning rate falls, instead of the recipe's.")]
 Power = Annotated[float | None, typer.Option(help="Power of the schedule cosine-power; 1 is the cosine.")]
 Genotypes = Annotated[list[str], typer.Option("--genotype", help="One architecture as text, repeatable.")]
+Cutout = Annotated[int | None, typer.Option(help="Side of the square cut out of every image, in pixels.")]
 Mixup = Annotated[float | None, typer.Option(help="Blend pairs of images by Beta(A, A), instead of the recipe's.")]
 Stem = Annotated[str | None, typer.Option(help="First layers of a network that has a choice: cifar or imagenet.")]
 SqueezeExcitation = Annotated[
@@ -56,6 +57,7 @@ def train(
     train_images: TrainImages = None,
     schedule: Schedule = None,
     power: Power = None,
+    cutout: Cutout = None,
     mixup: Mixup = None,
     seed: options.Seed = 0,
     sample: options.Sample = None,
@@ -95,6 +97,7 @@ def train(
         train_images=train_images,
         schedule=schedule,
         power=power,
+        cutout=cutout,
         mixup=mixup,
         dropout=dropout,
     )

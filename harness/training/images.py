@@ -101,10 +101,16 @@ def prepare_training(dataset: Dataset, recipe: Recipe, seed: int, device: torch.
     """Split the training images and put everything on the device.
 
     Raises:
-        InputError: the data set is none of images, or has too few to train, validate and test.
+        InputError: the data set is none of images, or has too few to train, validate and test; or the recipe cuts
+            out squares so large that nothing is left of any image.
     """
     if dataset.kind != "images":
         raise InputError(f"{dataset.name} is a text, and recipe {recipe.name} is for images")
+    if recipe.cutout >= 2 * dataset.image_size:
+        raise InputError(
+            f"cutout {recipe.cutout} of {recipe.name} hides all of every image of {dataset.image_size} pixels a "
+            "side; give a smaller --cutout"
+        )
     training, validation = hold_out(dataset, recipe, seed)
     normalise = Normalise(dataset, device)
     return TrainingSetup(

@@ -324,11 +324,25 @@ def test_a_search_by_either_weighting_ends_with_a_path(tmp_path: FilePath) -> No
     dataset = load_dataset("digits", image_size=8)
     few = replace(dataset, train=Images(dataset.train.labels[:64], dataset.train.fetch))
     config = HyperCuboidConfig(input_channels=1, image_size=8, channels=1)
+    found_alphas = {}
     for weighting in ("softmax", "max-w"):
-        method = load_method("dhgs", {"epochs": 2, "batch_size": 16, "weighting": weighting})
+        method = load_method("dhgs", {"epochs": 2, "batch_size": 16, "weighting": weighting, "cutout": 4})
         with Store(tmp_path / f"{weighting}.sqlite") as store:
             found = method.run(SearchJob(SPACE, config, few, 0, "cpu", store, tmp_path), NullProgress())
             epochs = SearchTable(store).epochs(1)
         assert str(SPACE.parse(found.architecture)) == found.architecture
         assert np.shape(epochs[0].alphas["normal"]) == (2, 16, 2)
-        assert epochs[0].alphas != epochs[1].alphas
+        found_alphas[weighting] = epochs[1].alphas
+    assert found_alphas["softmax"] != found_alphas["max-w"]
+
+
+def test_a_cutout_that_hides_every_image_is_refused(tmp_path: FilePath) -> None:
+    config = HyperCuboidConfig(input_channels=1, image_size=8, channels=1)
+    digits = load_dataset("digits", image_size=8)
+    with (
+        Store(tmp_path / "s.sqlite") as store,
+        pytest.raises(
+            InputError, match=r"cutout 16 of .* hides all of every image of 8 pixels a side; give a smaller"
+        ),
+    ):
+        load_method("dhgs", {}).run(SearchJob(SPACE, config, digits, 0, "cpu", store, tmp_path), NullProgress())
