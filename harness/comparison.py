@@ -206,7 +206,9 @@ def _complexities(context: ScoreContext, labels: Sequence[str]) -> dict[str, dic
     """Parameters and FLOPs of the scored networks as rankings; none where the space has no rule."""
     space = load_space(context.space)
     settings = json.loads(context.settings)
-    config = space.config_type(**{field.name: settings[field.name] for field in fields(space.config_type)})
+    # A setting that the space got later had its default then.
+    known = {field.name: settings[field.name] for field in fields(space.config_type) if field.name in settings}
+    config = space.config_type(**known)
     found = {label: _complexity(space, space.parse(label), config) for label in labels}
     return {
         name: {label: float(getattr(value, name)) for label, value in found.items() if value is not None}

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from harness.backends import load_backend
+from harness.backends.module import lacks_memory
 from harness.datasets import Batch
 from harness.datasets.base import short_hash
 from harness.distributed import Engine, LocalEngine
@@ -350,13 +351,8 @@ class _ChunkScorer:
             return Score(None, str(error))
         # A network is the user's or a library's code: whatever it raises costs its own score and no other's.
         except Exception as error:
-            if _lacks_memory(error):
+            if lacks_memory(error):
                 raise InputError(
                     f"not enough memory to score {architecture}: give a smaller --batch-size or fewer --processes"
                 ) from error
             return Score(None, f"network {architecture} failed: {type(error).__name__}: {error}".splitlines()[0])
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """Whether it is for lack of memory, which says nothing of the network; torch has two ways to say so."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)

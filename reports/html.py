@@ -57,8 +57,8 @@ def table(heads: Sequence[Head], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Escaped text, an interval's brackets set apart."""
-    return re.sub(r"^(-?\d\.\d+) (\[.*\])$", r'\1 <span class="brackets">\2</span>', escape(text))
+    """Escaped text, an interval's brackets and what follows them set apart."""
+    return re.sub(r"^(-?\d\.\d+) (\[.*\].*)$", r'\1 <span class="brackets">\2</span>', escape(text))
 
 
 def facts(named: Mapping[str, str]) -> str:

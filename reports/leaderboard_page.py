@@ -134,15 +134,14 @@ def correlation_against_cost(entries: Sequence[Entry]) -> bytes:
         axes.plot([second] * 2, [kendall.low, kendall.high], color=ACCENT, alpha=0.4, linewidth=1)
         inside = "white" if entry.trained else ACCENT
         axes.plot(second, kendall.value, "o", color=ACCENT, markerfacecolor=inside, markersize=5)
-    labels = [
-        label_at(axes, entry.name, (second, entry.agreement.kendall.value), axes.transData)
-        for entry, second in timed
-    ]
+    labels = []
     for entry in ranked:
         if math.isnan(entry.seconds):
             value = entry.agreement.kendall.value
             axes.axhline(value, color=QUIET, linewidth=0.8, linestyle=(0, (3, 2)))
-            labels.append(label_at(axes, entry.name, (0.99, value), axes.get_yaxis_transform(), color=QUIET))
+            labels.append(label_at(axes, entry.name, (0.0, value), axes.get_yaxis_transform(), color=QUIET))
+    for entry, second in timed:
+        labels.append(label_at(axes, entry.name, (second, entry.agreement.kendall.value), axes.transData))
     points = [axes.transData.transform((second, entry.agreement.kendall.value)) for entry, second in timed]
     spread(figure, labels, [Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in points])
     return png_bytes(figure)

@@ -39,6 +39,12 @@ def module_kernel(network: nn.Module, images: Tensor, seed: int = 0) -> NDArray[
             return _kernel_of_run(network, images, seed)
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Whether it is for lack of memory, which says nothing of the network; torch has several ways to say so."""
+    said = any(words in str(error) for words in ("not enough memory", "can't allocate memory"))
+    return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
 class _OrderRefused(InputError):
     """The network asks for a view that the order of its feature maps in memory does not have."""
 
@@ -52,7 +58,7 @@ def _kernel_of_run(network: nn.Module, images: Tensor, seed: int) -> NDArray[np.
         try:
             output = network(leaf * 1)
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-            if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error):
+            if lacks_memory(error):
                 raise MemoryError(str(error)) from error
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             refused = _OrderRefused if reason.startswith("view size is not compatible") else InputError

@@ -36,21 +36,28 @@ def mutated(genotype: Genotype, levels: Sequence[Level], rng: np.random.Generato
     Level, motif, target node, earlier node and new operation, none among them, are each uniform. A mutation
     is drawn anew where it would change nothing or leave a motif without a path from source to sink.
     """
-    motifs = [[_operations(motif) for motif in level] for level in genotype.levels]
+    touched: dict[tuple[int, int], Operations] = {}
     allowed = [(*operations_of(index, levels), None) for index in range(len(levels))]
     left = mutations
     while left:
         for draw in rng.random((left, 5)).tolist():
             level = int(draw[0] * len(levels))
             count, nodes = levels[level]
-            edges = motifs[level][int(draw[1] * count)]
+            number = int(draw[1] * count)
+            if (level, number) not in touched:
+                touched[level, number] = _operations(genotype.levels[level][number])
             target = 1 + int(draw[2] * (nodes - 1))
             edge = int(draw[3] * target), target
-            left -= _replace(edges, edge, allowed[level][int(draw[4] * len(allowed[level]))], nodes)
+            left -= _replace(
+                touched[level, number], edge, allowed[level][int(draw[4] * len(allowed[level]))], nodes
+            )
     return Genotype(
         tuple(
-            tuple(_motif(edges, level.nodes) for edges in tables)
-            for level, tables in zip(levels, motifs, strict=True)
+            tuple(
+                _motif(touched[index, number], motif.nodes) if (index, number) in touched else motif
+                for number, motif in enumerate(motifs)
+            )
+            for index, motifs in enumerate(genotype.levels)
         )
     )
 

@@ -103,6 +103,15 @@ def test_a_size_that_was_scored_is_not_ranked_twice(store: Store, tmp_path: Path
     assert [comparison.scorer for comparison in found] == ["naswot", "params", "flops"]
 
 
+def test_a_setting_that_is_younger_than_the_scores_had_its_default(store: Store, tmp_path: Path) -> None:
+    settings = json.loads(CONTEXT.settings)
+    older = {name: value for name, value in settings.items() if name != "classes"}
+    fill(store, replace(CONTEXT, settings=json.dumps(older), batch="0001"))
+    truth = table_truth(table(tmp_path), "accuracy", SPACE)
+    found = compare(store, contexts(store)[1:], truth)
+    assert found[1].scores.tolist() == [CONFIG.complexity(SPACE.parse(cell)).params for cell in CELLS]
+
+
 def test_a_baseline_is_a_column_and_what_it_lacks_is_counted(store: Store, tmp_path: Path) -> None:
     truth = table(tmp_path, early=[1.0, 2.0, np.nan, 4.0, 5.0, 6.0])
     early = {"early": table_column(truth, "early", SPACE)}

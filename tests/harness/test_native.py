@@ -339,6 +339,9 @@ def test_another_device_is_refused():
         NativeBackend(torch.device("meta"), 0)
 
 
+ENGINE = Path(library.__file__).parent / "engine"
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
 SANITIZED_RUN = """
 import sys
 from pathlib import Path
@@ -362,22 +365,50 @@ print("clean")
 """
 
 
-def test_no_sanitizer_complains(tmp_path):
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("no g++ to build with sanitizers")
-    built = tmp_path / "engine_sanitized.so"
-    sources = Path(library.__file__).parent / "engine"
-    flags = ["-std=c++17", "-O1", "-g", "-ffp-contract=off", "-Wno-psabi", "-fPIC", "-shared"]
-    if library.best_library().level >= 3:
-        flags.append("-march=x86-64-v3")
-    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    subprocess.run([compiler, *flags, *sanitizers, *sources.glob("*.cpp"), "-o", built], check=True)
+def sanitized_run(objects, folder):
+    """What the run above says on stdout and stderr, with the engine linked from object files."""
+    built = folder / "engine_sanitized.so"
+    subprocess.run(["g++", "-shared", *SANITIZERS, *objects, "-o", built], check=True)
     runtime = subprocess.run(
-        [compiler, "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
+        ["g++", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
     ).stdout.strip()
     environment = os.environ | {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0"}
     run = subprocess.run(
         [sys.executable, "-c", SANITIZED_RUN, str(built)], env=environment, capture_output=True, text=True
     )
-    assert run.stdout.strip() == "clean", run.stderr[-3000:]
+    return run.stdout.strip(), run.stderr
+
+
+def compiled(source, folder):
+    """Object file of a source file of the engine, with sanitizers."""
+    flags = ["-std=c++17", "-O1", "-g", "-ffp-contract=off", "-Wno-psabi", "-fPIC", f"-I{ENGINE}"]
+    if library.best_library().level >= 3:
+        flags.append("-march=x86-64-v3")
+    subprocess.run(["g++", *flags, *SANITIZERS, "-c", source, "-o", folder / f"{source.stem}.o"], check=True)
+    return folder / f"{source.stem}.o"
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory):
+    """Object file of every source file of the engine, by name."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to build with sanitizers")
+    folder = tmp_path_factory.mktemp("objects")
+    return {source.stem: compiled(source, folder) for source in ENGINE.glob("*.cpp")}
+
+
+def test_no_sanitizer_complains(objects, tmp_path):
+    said, errors = sanitized_run(objects.values(), tmp_path)
+    assert said == "clean", errors[-3000:]
+
+
+def test_sanitizer_sees_a_pooled_row_too_many(objects, tmp_path):
+    """The maps of a plan share one allocation, and yet none is read past its end."""
+    right, wrong = "term.kernel, 0, term.height)", "term.kernel, 0, term.height + 1)"
+    text = (ENGINE / "rows.cpp").read_text()
+    assert right in text
+    (tmp_path / "rows.cpp").write_text(text.replace(right, wrong))
+    faulty = compiled(tmp_path / "rows.cpp", tmp_path)
+    said, errors = sanitized_run((objects | {"rows": faulty}).values(), tmp_path)
+    assert said != "clean"
+    assert "use-after-poison" in errors

@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace tfnas {
 namespace {
 
@@ -29,11 +33,38 @@ void Engine::run(const Program& program, const float* images, int64_t* kernel) {
     for (int64_t index = 0; index < program.pass_count; ++index) {
         const Pass& pass = program.passes[index];
         // Back and forth: a pass starts with the groups that the one before has left in cache.
+        guard(pass);
         run_pass(pass, index % 2);
         if (pass.multiplicity)
             add_equal_bits(reinterpret_cast<const uint64_t*>(bits_.data()), row_step() / 2, row_words_ / 2,
                            units(pass), program.batch, pass.multiplicity, kernel);
     }
+    unguard();
+}
+
+// All maps share one allocation. In builds for the address sanitizer only those that the pass names may be touched,
+// so that a row too many is seen.
+void Engine::guard([[maybe_unused]] const Pass& pass) {
+#if defined(__SANITIZE_ADDRESS__)
+    const auto allow = [this](int64_t offset, int64_t channels, int64_t height, int64_t width) {
+        const int64_t floats = groups_ * channels * height * width * kLanes;
+        ASAN_UNPOISON_MEMORY_REGION(arena_.data() + offset, floats * sizeof(float));
+    };
+    ASAN_POISON_MEMORY_REGION(arena_.data(), program_->arena_floats * sizeof(float));
+    for (int index = pass.term_begin; index < pass.term_end; ++index) {
+        const Term& term = program_->terms[index];
+        allow(term.source, pass.channels, term.height, term.width);
+    }
+    if (pass.output >= 0) allow(pass.output, pass.channels, pass.height, pass.width);
+    for (const Convolution* convolution = begin(pass); convolution != end(pass); ++convolution)
+        allow(convolution->output, convolution->channels, convolution->height, convolution->width);
+#endif
+}
+
+void Engine::unguard() {
+#if defined(__SANITIZE_ADDRESS__)
+    ASAN_UNPOISON_MEMORY_REGION(arena_.data(), program_->arena_floats * sizeof(float));
+#endif
 }
 
 // Lanes past the batch hold zeros: they are computed with, and counted nowhere.

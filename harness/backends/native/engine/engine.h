@@ -25,6 +25,8 @@ private:
     // Rows of the value of a pass that convolutions can still read.
     static constexpr int kRingRows = 6;
 
+    void guard(const Pass& pass);
+    void unguard();
     void load_images(const float* images);
     void run_pass(const Pass& pass, bool reversed);
     void reserve(const Pass& pass);
