@@ -73,7 +73,8 @@ def test_an_unknown_device_is_refused_with_those_that_exist(command: str) -> Non
 @pytest.mark.parametrize("command", ["train", "bench"])
 def test_an_unknown_recipe_is_refused_with_those_that_exist(command: str) -> None:
     message = refusal(command, "--sample", 2, *TINY, "--recipe", "medium")
-    assert message == "unknown recipe 'medium'; allowed: nasbench201-200, nasbench201-12, darts-cifar, small"
+    allowed = "nasbench201-200, nasbench201-12, darts-cifar, sharpdarts-cifar, darts-imagenet, small, tiny"
+    assert message == f"unknown recipe 'medium'; allowed: {allowed}"
 
 
 @pytest.mark.parametrize(
