@@ -105,9 +105,12 @@ class Store:
         if create and not path.parent.is_dir():
             raise InputError(f"--store {path}: folder {path.parent} does not exist")
         with self._explained():
-            uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'ro'}"
+            # Readers may write the file too, to undo what a killed writer left half-done; nothing else.
+            uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
             self._connection = sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)
             try:
+                if not create:
+                    self._connection.execute("PRAGMA query_only = ON")
                 self._check_or_make_schema(create)
             except BaseException:
                 self._connection.close()

@@ -435,7 +435,8 @@ def scores_in(path: Path) -> int:
     if not path.exists():
         return 0
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as reader:
+        # Not opened for reading alone: after a kill the first to open has to put the file in order.
+        with closing(sqlite3.connect(path)) as reader:
             return int(reader.execute("SELECT count(*) FROM scores").fetchone()[0])
     except sqlite3.OperationalError:
         return 0

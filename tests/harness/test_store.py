@@ -1,11 +1,12 @@
 import math
 import os
+import shutil
 import sqlite3
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -297,6 +298,25 @@ def as_nobody() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+def test_a_report_reads_what_a_killed_writer_left(tmp_path: Path) -> None:
+    (tmp_path / "left").mkdir()
+    with Store(tmp_path / "s.sqlite") as store:
+        number = store.score_context(CONTEXT)
+        store.add_scores(number, [record("a")])
+    with closing(sqlite3.connect(tmp_path / "s.sqlite", isolation_level=None)) as writer:
+        writer.execute("PRAGMA cache_size = 1")  # so that an open transaction reaches the file
+        writer.execute("BEGIN")
+        writer.execute("UPDATE scores SET value = 2")
+        writer.executemany(
+            "INSERT INTO asked (context, architecture, canonical) VALUES (?, ?, ?)",
+            [(number, str(index) * 100, str(index)) for index in range(2000)],
+        )
+        for name in ("s.sqlite", "s.sqlite-journal"):
+            shutil.copy(tmp_path / name, tmp_path / "left")
+    with Store(tmp_path / "left" / "s.sqlite", create=False) as store:
+        assert store.scores(number) == {"a": record("a")}
 
 
 def test_a_read_only_store_can_be_read_and_says_that_it_cannot_be_written() -> None:
