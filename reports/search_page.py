@@ -9,14 +9,11 @@ from pathlib import Path
 
 from harness.machine import versions
 from harness.search.records import SearchContext, SearchEpoch, SearchRecord
-from harness.search.stopping import SkipCount, StableRanking, Stop, first_stop
+from harness.search.stopping import CRITERIA, Stop, first_stop
 from reports.cells import Drawn, draw_cell
 from reports.html import Head, facts, fill_page, image, note, section, table, write_files
 from reports.search_figures import SearchTrace, draw_searches
 from spaces.base import Architecture
-
-CRITERIA = (SkipCount(), StableRanking())
-"""The rules of DARTS+, asked afterwards about every search."""
 
 
 @dataclass(frozen=True, eq=False)

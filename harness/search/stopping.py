@@ -83,6 +83,10 @@ class StableRanking(StopRule):
         return f"the ranking of the learnable operations' alphas has not changed for {self.epochs} epochs"
 
 
+CRITERIA: tuple[StopRule, ...] = (SkipCount(), StableRanking())
+"""Those of DARTS+, as published."""
+
+
 def learnable_ranking(epoch: SearchEpoch) -> list[tuple[str, ...]]:
     """Learnable operations from the largest alpha to the smallest, for every edge of every kind of cell."""
     columns = [(name, epoch.operations.index(name)) for name in epoch.learnable]

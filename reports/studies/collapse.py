@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.search.base import SearchJob
 from harness.search.differentiable import DifferentiableSearch, differentiable_search
 from harness.search.records import SearchEpoch
-from harness.search.stopping import SkipCount, StableRanking, StopRule, first_stop
+from harness.search.stopping import CRITERIA, StopRule, first_stop
 from harness.search.table import SearchTable
 from reports.html import Head
 from reports.search_figures import SearchTrace, draw_searches
 from reports.statistics import Floats
 from reports.studies.accuracies import Accuracies, load_accuracies
 from reports.studies.base import Bars, Findings, Study, StudyFigure, StudySetting, StudyTable
-from reports.studies.scores import make_job, measure, seconds_per_score
-from reports.studies.words import names_of, several, spread_text
-
-SEEDS = 3
+from reports.studies.jobs import run_search
+from reports.studies.scores import best_scored, make_job, seconds_per_score
+from reports.studies.seeds import seeds_of
+from reports.studies.words import named_values, names_of, several, spread_text
 
 SAMPLE = 100
 """Cells that NASWOT scores for each seed, of which it keeps the best."""
@@ -47,7 +45,7 @@ they move is as published, so that they can go as far.
 
 ORDERS = {1: "first order", 2: "second order"}
 
-RULES: Mapping[str, StopRule] = {"criterion 1": SkipCount(2), "criterion *": StableRanking(10)}
+RULES: Mapping[str, StopRule] = {rule.name: rule for rule in CRITERIA}
 """Those of DARTS+, asked afterwards about searches that ran past them."""
 
 IMPLICIT = {"pdarts": "P-DARTS's rules", "pcdarts": "PC-DARTS's rules"}
@@ -67,7 +65,7 @@ def study_collapse(setting: StudySetting, bars: Bars) -> Findings:
     """Searches of both orders past their stops, others to their end, and NASWOT, all on a space with a truth."""
     accuracies = load_accuracies(setting)
     truth = {str(text): float(value) for text, value in accuracies.frame[accuracies.column].items()}
-    seeds = [setting.seed + number for number in range(setting.runs or SEEDS)]
+    seeds = seeds_of(setting)
     answers: dict[str, list[Answer]] = {}
     traces: dict[int, list[SearchTrace]] = {}
     for order, name in ORDERS.items():
@@ -81,7 +79,8 @@ def study_collapse(setting: StudySetting, bars: Bars) -> Findings:
     for method, name in IMPLICIT.items():
         answers[name] = [_answer(_search(setting, method, {}, seed, bars), None, truth) for seed in seeds]
     sample = setting.sample or SAMPLE
-    answers[f"best naswot of {sample}"] = [_best_score(setting, accuracies, sample, seed, bars) for seed in seeds]
+    by_score = f"best {setting.scorers[0]} of {sample}"
+    answers[by_score] = [_best_score(setting, accuracies, sample, seed, bars) for seed in seeds]
     values = accuracies.values(accuracies.column, accuracies.architectures)
     return Findings(
         sentences=tuple(_sentences(answers, traces, values)),
@@ -97,16 +96,8 @@ def _search(
     """Every epoch of a search, from the store where they are there."""
     scaled = {**SCALES[setting.scale][method], **settings, "past_stop": True}
     search: DifferentiableSearch = differentiable_search(method, scaled)
-    folder = Path(f"{setting.store.path}.searches") / "-".join(map(str, (method, *settings.values())))
-    folder.mkdir(parents=True, exist_ok=True)
-    job = SearchJob(
-        setting.space, setting.training_config, setting.dataset, seed, setting.device, setting.store, folder
-    )
-    with bars(f"{method} {settings or ''} seed {seed}", search.steps) as bar:
-        search.run(job, bar)
-    for empty in (folder, folder.parent):
-        if not any(empty.iterdir()):
-            empty.rmdir()
+    name = "-".join(map(str, (method, *settings.values())))
+    job, _ = run_search(setting, search, name, f"{method} {settings or ''} seed {seed}", seed, bars)
     table = SearchTable(setting.store)
     return table.epochs(table.context(search.context(job)))
 
@@ -126,9 +117,7 @@ def _answer(epochs: Sequence[SearchEpoch], rule: StopRule | None, truth: Mapping
 def _best_score(setting: StudySetting, accuracies: Accuracies, count: int, seed: int, bars: Bars) -> Answer:
     """The cell of the highest score among `count` drawn by the seed."""
     drawn = accuracies.sample(count, seed)
-    with bars(f"score {setting.scorers[0]} seed {seed}", len(drawn)) as bar:
-        scores = measure(setting, drawn, bar, seed=seed)
-    best = drawn[int(np.nanargmax(scores))]
+    best = best_scored(setting, drawn, seed, bars)
     seconds = len(drawn) * seconds_per_score(setting, make_job(setting, drawn, seed=seed))
     return Answer(str(best), float(accuracies.values(accuracies.column, [best])[0]), None, seconds)
 
@@ -156,7 +145,7 @@ def _table(answers: Mapping[str, Sequence[Answer]], values: Floats, setting: Stu
         )
     rows.append(("a random cell", spread_text(values), f"{best - np.nanmean(values):.2f}", "", "0"))
     rows.append(("the best cell", f"{best:.2f}", "0.00", "", ""))
-    replaced = ", ".join(f"{name} {value}" for name, value in SCALES[setting.scale]["darts"].items())
+    replaced = named_values(SCALES[setting.scale]["darts"])
     return StudyTable(
         "What each method returns",
         heads,

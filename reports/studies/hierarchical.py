@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -13,21 +12,20 @@ import pandas as pd
 
 from harness.distributed import LocalEngine
 from harness.progress import Progress
-from harness.search.base import SearchJob
 from harness.search.evaluations import Individual
 from harness.search.evolution import EvolutionSearch
 from harness.search.fitness import ACCURACY, parse_fitness
 from harness.search.selection import SELECTIONS, fitness_or_least
 from harness.training.recipes import Recipe
-from harness.training.run import TrainingJob, train_architectures
 from reports.html import Head
 from reports.motifs import draw_genotype
 from reports.plots import png_bytes
 from reports.statistics import Floats
 from reports.studies.base import Bars, Findings, Study, StudyFigure, StudySetting, StudyTable
 from reports.studies.figures import Curve, curves
-from reports.studies.seeds import accuracy, mean_over_seeds, points
-from reports.studies.words import several, verdict
+from reports.studies.jobs import search_job, training_job, trainings
+from reports.studies.seeds import mean_over_seeds, seeds_of
+from reports.studies.words import hundredths, points, several, verdict
 from spaces.base import Architecture
 from spaces.errors import InputError
 from spaces.hierarchical import Genotype, HierarchicalConfig
@@ -36,7 +34,6 @@ from spaces.registry import load_space
 SPACES = ("hierarchical", "flat")
 METHODS = ("evolution", "random")
 
-SEEDS = 3
 SCORED_STEPS = 1000
 POPULATION = 25
 """Initial population of an evolution, at most half of its steps."""
@@ -122,23 +119,11 @@ def _search(setting: StudySetting, arm: Arm, bars: Bars) -> Iterator[tuple[int, 
         selection = replace(selection, population=min(POPULATION, steps // 2))
     engine = LocalEngine(setting.processes or 1)
     search = EvolutionSearch(arm.method, selection, parse_fitness(arm.fitness), setting.recipe, steps, engine)
-    for seed in _seeds(setting):
-        job = SearchJob(
-            space=load_space(arm.space),
-            config=setting.training_config,
-            dataset=setting.dataset,
-            seed=seed,
-            device=setting.device,
-            store=setting.store,
-            folder=setting.store.path.parent,
-        )
+    for seed in seeds_of(setting):
+        job = search_job(setting, seed, setting.store.path.parent, load_space(arm.space))
         with bars(f"{arm.name} by {arm.fitness}, seed {seed}", steps) as bar:
             search.run(job, bar)
         yield seed, search.individuals(job)[:steps]
-
-
-def _seeds(setting: StudySetting) -> range:
-    return range(setting.seed, setting.seed + (setting.runs or SEEDS))
 
 
 def _trained(
@@ -178,22 +163,8 @@ def _train(
     bar: Progress,
 ) -> tuple[float, float]:
     """Validation and test accuracy, from the store where the same training is there."""
-    job = TrainingJob(
-        space=space,
-        config=config,
-        recipe=recipe,
-        seed=seed,
-        dataset=setting.dataset_name,
-        data_dir=setting.data_dir,
-        image_size=setting.image_size,
-        device=setting.device,
-    )
-    folder = Path(f"{setting.store.path}.checkpoints")
-    summary = train_architectures(job, [genotype], setting.store, checkpoints=folder, processes=1, progress=bar)
-    if summary.interrupted:
-        raise KeyboardInterrupt
-    records = setting.store.trainings(setting.store.training_context(job.context()))
-    record = records[str(load_space(space).canonical(genotype, "live"))]
+    job = training_job(setting, seed, space=space, config=config, recipe=recipe)
+    (record,) = trainings(setting, job, [genotype], bar)
     return record.validation_accuracy, record.test_accuracy
 
 
@@ -307,15 +278,15 @@ def _table(setting: StudySetting, trained: dict[Arm, list[Searched]]) -> StudyTa
             f"{_steps(setting, arm):,}",
             f"{np.mean([search.evaluated for search in searches]):,.0f}",
             f"{np.mean([search.seconds for search in searches]):,.0f}",
-            accuracy(mean_over_seeds(np.array([search.short for search in searches]))),
-            accuracy(mean_over_seeds(np.array([search.error for search in searches]))),
+            hundredths(mean_over_seeds(np.array([search.short for search in searches]))),
+            hundredths(mean_over_seeds(np.array([search.error for search in searches]))),
             f"{np.mean([search.params for search in searches]):,.0f}",
         )
         for arm, searches in trained.items()
     ]
     note = (
-        f"{several(len(_seeds(setting)), 'seed')} each; intervals of 95 % by Student's t over seeds. Accuracy is "
-        f"that after {several(setting.recipe.epochs, 'epoch')} by the recipe {setting.recipe.name}."
+        f"{several(len(seeds_of(setting)), 'seed')} each; intervals of 95 % by Student's t over seeds. Accuracy "
+        f"is that after {several(setting.recipe.epochs, 'epoch')} by the recipe {setting.recipe.name}."
     )
     return StudyTable("What each search found", heads, tuple(rows), note)
 

@@ -11,14 +11,12 @@ from reports.html import Head
 from reports.statistics import Floats
 from reports.studies.base import Bars, Findings, Study, StudyFigure, StudySetting, StudyTable
 from reports.studies.figures import interval_rows
-from reports.studies.scores import measure
-from reports.studies.seeds import accuracy, mean_over_seeds, points, searched, trained
-from reports.studies.words import several, verdict
+from reports.studies.scores import best_scored
+from reports.studies.seeds import mean_over_seeds, searched, seeds_of, trained
+from reports.studies.words import hundredths, named_values, points, several, verdict
 from spaces.base import Architecture
 from spaces.errors import InputError
-from spaces.hypercuboid import HyperCuboid, Path
-
-SEEDS = 3
+from spaces.hypercuboid import HyperCuboid
 
 SAMPLE = 50
 """Paths that NASWOT scores for each seed, of which it keeps the best."""
@@ -44,13 +42,17 @@ def study_hypercuboid(setting: StudySetting, bars: Bars) -> Findings:
     space = setting.space
     if not isinstance(space, HyperCuboid):
         raise InputError(f"this study compares paths: give --space hypercuboid, not {space.name}")
-    seeds = [setting.seed + number for number in range(setting.runs or SEEDS)]
-    by_score = f"best {setting.scorers[0]} of {setting.sample or SAMPLE}"
+    seeds = seeds_of(setting)
+    sample = setting.sample or SAMPLE
+    by_score = f"best {setting.scorers[0]} of {sample}"
     choices: dict[str, list[Architecture]] = {
         BY_HAND: [space.doubling() for _ in seeds],
         SOFTMAX: [_search(setting, "softmax", seed, bars) for seed in seeds],
         MAX_W: [_search(setting, "max-w", seed, bars) for seed in seeds],
-        by_score: [_best_score(setting, space, seed, bars) for seed in seeds],
+        by_score: [
+            best_scored(setting, space.sample_distinct(sample, np.random.default_rng(seed)), seed, bars)
+            for seed in seeds
+        ],
         RANDOM: [space.sample(np.random.default_rng(seed)) for seed in seeds],
     }
     by_seed = [
@@ -71,14 +73,6 @@ def _search(setting: StudySetting, weighting: str, seed: int, bars: Bars) -> Arc
     return searched(setting, "dhgs", settings, seed, bars)
 
 
-def _best_score(setting: StudySetting, space: HyperCuboid, seed: int, bars: Bars) -> Path:
-    """The path of the highest score among those drawn by the seed."""
-    drawn = space.sample_distinct(setting.sample or SAMPLE, np.random.default_rng(seed))
-    with bars(f"score {setting.scorers[0]} seed {seed}", len(drawn)) as bar:
-        scores = measure(setting, drawn, bar, seed=seed)
-    return drawn[int(np.nanargmax(scores))]
-
-
 def _table(
     setting: StudySetting, choices: Mapping[str, Sequence[Architecture]], accuracies: Mapping[str, Floats]
 ) -> StudyTable:
@@ -91,13 +85,12 @@ def _table(
     rows = [
         (
             name,
-            accuracy(mean_over_seeds(values)),
+            hundredths(mean_over_seeds(values)),
             "" if name == BY_HAND else points(mean_over_seeds(values - accuracies[BY_HAND])),
             f"{np.mean([_parameters(setting, path) for path in choices[name]]):,.0f}",
         )
         for name, values in accuracies.items()
     ]
-    replaced = ", ".join(f"{name} {value}" for name, value in SEARCH.items())
     cutout = f"cutout {setting.dataset.image_size // 2}"
     return StudyTable(
         "Each path trained by the same recipe",
@@ -105,7 +98,7 @@ def _table(
         tuple(rows),
         f"{several(len(accuracies[BY_HAND]), 'seed')} of search, sample, split and training alike, on "
         f"{setting.dataset_name} at {setting.training_config}, trained by {setting.recipe.name} for "
-        f"{setting.recipe.epochs} epochs. Searches are dhgs with {cutout}, {replaced}.",
+        f"{setting.recipe.epochs} epochs. Searches are dhgs with {cutout}, {named_values(SEARCH)}.",
     )
 
 

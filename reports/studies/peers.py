@@ -93,10 +93,17 @@ def _read_peers(setting: StudySetting, path: Path) -> tuple[list[Architecture], 
     return [setting.space.parse(text) for text in kept], published
 
 
+def _rankings(ours: Mapping[str, Floats], peers: Peers) -> dict[str, Floats]:
+    """Our scores [n] and the published ones, by the names they have here."""
+    return {**{f"{name} {OURS}": values for name, values in ours.items()}, **peers.scores}
+
+
 def _agreements(ours: Mapping[str, Floats], peers: Peers) -> list[Agreement]:
     """Agreement of every ranking with the accuracies, the best first."""
-    rankings = {**{f"{name} {OURS}": values for name, values in ours.items()}, **peers.scores}
-    found = [agreement(name, ACCURACY, values, peers.truth, unscored="last") for name, values in rankings.items()]
+    found = [
+        agreement(name, ACCURACY, values, peers.truth, unscored="last")
+        for name, values in _rankings(ours, peers).items()
+    ]
     return sorted(found, key=lambda row: -np.nan_to_num(row.kendall.value, nan=-2))
 
 
@@ -108,7 +115,7 @@ def _table(ours: Mapping[str, Floats], peers: Peers, rows: list[Agreement], sett
         Head("Spearman"),
         Head(f"Kendall with {scorer}", "How far the two rank alike."),
     )
-    rankings = {**{f"{name} {OURS}": values for name, values in ours.items()}, **peers.scores}
+    rankings = _rankings(ours, peers)
     shown = [
         (
             row.scorer,

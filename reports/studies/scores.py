@@ -13,8 +13,8 @@ from harness.progress import Progress
 from harness.records import Run
 from harness.scorers.base import load_scorer
 from reports.statistics import Floats
-from reports.studies.base import StudySetting
-from spaces.base import Architecture
+from reports.studies.base import Bars, StudySetting
+from spaces.base import Architecture, ArchitectureT
 
 
 def measure(
@@ -40,6 +40,13 @@ def measure(
         setting.store.add_score_run(context, Run(setting.command, summary.computed, summary.seconds))
     known = known_scores(setting, job)
     return np.array([known[str(architecture)] for architecture in architectures])
+
+
+def best_scored(setting: StudySetting, drawn: Sequence[ArchitectureT], seed: int, bars: Bars) -> ArchitectureT:
+    """The architecture of the highest score among those drawn, weights and batch by the seed."""
+    with bars(f"score {setting.scorers[0]} seed {seed}", len(drawn)) as bar:
+        scores = measure(setting, drawn, bar, seed=seed)
+    return drawn[int(np.nanargmax(scores))]
 
 
 def make_job(

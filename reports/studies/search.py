@@ -17,7 +17,7 @@ from reports.studies.base import Bars, Findings, Study, StudyFigure, StudySettin
 from reports.studies.figures import Curve, Level, curves
 from reports.studies.resampling import bootstrap
 from reports.studies.scores import known_scores, make_job, measure, seconds_per_score
-from reports.studies.words import names_of, several, spread_text, verdict
+from reports.studies.words import hundredths, names_of, points, several, spread_text, verdict
 
 RUNS = 500
 """As many as in the article."""
@@ -174,8 +174,7 @@ def _printed(method: str, column: str) -> str:
 
 def _regret(outcome: Outcome, target: Floats) -> str:
     lost = np.nanmax(target) - target[outcome.rows]
-    interval = _mean_interval(lost)
-    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+    return hundredths(_mean_interval(lost))
 
 
 def _mean_interval(values: Floats) -> Interval:
@@ -231,7 +230,8 @@ def _sentences(
     for fewer, more in pairwise(draws):
         gain = _gain(values[more], values[fewer])
         sentences.append(
-            f"That more draws help the score {verdict(gain)} from {fewer} to {more}: {_points(gain)} in {column}."
+            f"That more draws help the score {verdict(gain)} from {fewer} to {more}: {points(gain)} points in "
+            f"{column}."
         )
     if table is None:
         sentences.append(
@@ -246,7 +246,7 @@ def _sentences(
     sentences.append(
         f"The article's claim that NASWOT finds as good architectures as searches that train {claim} here with "
         f"{several(setting.budget, 'trained network')} by {fitness}: {most} minus each is "
-        f"{names_of([f'{_points(gain)} ({name})' for name, gain in gains.items()])}."
+        f"{names_of([f'{points(gain)} points ({name})' for name, gain in gains.items()])}."
     )
     by_cost = next(outcome.by_cost for outcome in outcomes if outcome.name == "random search")
     assert by_cost is not None
@@ -275,19 +275,15 @@ def _area_sentence(outcomes: list[Outcome], target: Floats, column: str) -> str:
     early = _gain(target[area[:, few - 1]], target[evolution[:, few - 1]])
     late = _gain(target[area[:, -1]], target[evolution[:, -1]])
     return (
-        f"That scores give evolution a better start {verdict(early)}: AREA minus REA is {_points(early)} in "
-        f"{column} after {several(few, 'trained network')}, and {_points(late)} after {budget:,}, so that it also "
-        f"ends better {verdict(late)}."
+        f"That scores give evolution a better start {verdict(early)}: AREA minus REA is {points(early)} points in "
+        f"{column} after {several(few, 'trained network')}, and {points(late)} points after {budget:,}, so that "
+        f"it also ends better {verdict(late)}."
     )
 
 
 def _gain(better: Floats, worse: Floats) -> Interval:
     """Difference of two means over runs, with its interval."""
     return _mean_interval(better - worse)
-
-
-def _points(gain: Interval) -> str:
-    return f"{gain.value:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}] points"
 
 
 def _data(outcomes: list[Outcome], truth: pd.DataFrame) -> pd.DataFrame:

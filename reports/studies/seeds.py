@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from harness.search.base import SearchJob, load_method
+from harness.search.differentiable import differentiable_search
 from harness.training.recipes import Recipe
-from harness.training.run import TrainingJob, train_architectures
 from reports.statistics import Floats, Interval
 from reports.studies.base import Bars, StudySetting
+from reports.studies.jobs import run_search, training_job, trainings
 from spaces.base import AnySpace, Architecture
 
+SEEDS = 3
 FEWEST_SEEDS = 2
 
 VALIDATION_IMAGES = 100
 """Validate at most in the trainings of a study, which compares test accuracies."""
 
 
+def seeds_of(setting: StudySetting) -> range:
+    """The setting's seed and those after it, one for each run."""
+    return range(setting.seed, setting.seed + (setting.runs or SEEDS))
+
+
 def searched(
     setting: StudySetting, method: str, settings: Mapping[str, Any], seed: int, bars: Bars
 ) -> Architecture:
-    """What a search of the setting's space finds, from the store where it is there."""
-    search = load_method(method, settings)
+    """What a differentiable search of the setting's space finds, from the store where it is there."""
+    search = differentiable_search(method, dict(settings))
     name = "-".join(map(str, (method, *settings.values()))).replace("/", " ")
-    folder = _folder(setting) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    job = SearchJob(
-        setting.space, setting.training_config, setting.dataset, seed, setting.device, setting.store, folder
-    )
-    with bars(f"search {method} seed {seed}", search.steps) as bar:
-        found = search.run(job, bar)
+    _, found = run_search(setting, search, name, f"search {method} seed {seed}", seed, bars)
     architecture: Architecture = setting.space.parse(found.architecture)
     return architecture
 
@@ -54,37 +52,20 @@ def trained(
 
     Without more said by the setting's recipe in its space. Raises KeyboardInterrupt as the training does.
     """
-    chosen = space or setting.space
     config = setting.training_config
     if space is not None:
-        config = chosen.config_type(
-            **{name: getattr(config, name) for name in chosen.config_type.__dataclass_fields__}
-        )
-    asked = recipe or setting.recipe
-    validating = min(asked.validation_fraction, VALIDATION_IMAGES / len(setting.dataset.train))
-    job = TrainingJob(
-        space=chosen.name,
+        known = {name: getattr(config, name) for name in space.config_type.__dataclass_fields__}
+        config = space.config_type(**known)
+    job = training_job(
+        setting,
+        seed,
+        space=space.name if space else None,
         config=config,
-        recipe=replace(asked, validation_fraction=validating),
-        seed=seed,
-        dataset=setting.dataset_name,
-        data_dir=setting.data_dir,
-        image_size=setting.image_size,
-        device=setting.device,
+        recipe=recipe,
+        validation_images=VALIDATION_IMAGES,
     )
     with bars(f"train by seed {seed}", len(architectures)) as bar:
-        summary = train_architectures(
-            job,
-            architectures,
-            setting.store,
-            checkpoints=_folder(setting),
-            processes=setting.processes or 1,
-            progress=bar,
-        )
-    if summary.interrupted:
-        raise KeyboardInterrupt
-    known = setting.store.trainings(setting.store.training_context(job.context()))
-    return np.array([known[str(chosen.canonical(each, "live"))].test_accuracy for each in architectures])
+        return np.array([record.test_accuracy for record in trainings(setting, job, architectures, bar)])
 
 
 def mean_over_seeds(values: Floats) -> Interval:
@@ -94,22 +75,3 @@ def mean_over_seeds(values: Floats) -> Interval:
         return Interval(mean, math.nan, math.nan)
     half = float(stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
     return Interval(mean, mean - half, mean + half)
-
-
-def points(interval: Interval) -> str:
-    """A difference in percentage points with its interval, signed."""
-    if math.isnan(interval.low):
-        return f"{interval.value:+.2f}"
-    return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
-
-
-def accuracy(interval: Interval) -> str:
-    """A mean accuracy in percent with its interval."""
-    if math.isnan(interval.low):
-        return f"{interval.value:.2f}"
-    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def _folder(setting: StudySetting) -> Path:
-    """Of checkpoints."""
-    return Path(f"{setting.store.path}.checkpoints")

@@ -12,14 +12,12 @@ from reports.html import Head
 from reports.statistics import Floats
 from reports.studies.base import Bars, Findings, Study, StudyFigure, StudySetting, StudyTable
 from reports.studies.figures import interval_rows
-from reports.studies.seeds import accuracy, mean_over_seeds, points, searched, trained
-from reports.studies.words import several, verdict
+from reports.studies.seeds import mean_over_seeds, searched, seeds_of, trained
+from reports.studies.words import hundredths, named_values, points, several, verdict
 from spaces.darts import DARTS, Genotype
 from spaces.darts.genotype import CHOICES, sample_cell
 from spaces.errors import InputError
 from spaces.sharpdarts import SharpDARTS
-
-SEEDS = 3
 
 SAMPLE = 2
 """Genotypes whose block and schedule are changed."""
@@ -59,7 +57,7 @@ def study_sharp_ablation(setting: StudySetting, bars: Bars) -> Findings:
     space = setting.space
     if not isinstance(space, SharpDARTS):
         raise InputError(f"this study changes parts of sharpDARTS: give --space sharpdarts, not {space.name}")
-    seeds = [setting.seed + number for number in range(setting.runs or SEEDS)]
+    seeds = seeds_of(setting)
     genotypes = shared_genotypes(space, setting.sample or SAMPLE, setting.seed)
     power = replace(setting.recipe, schedule="cosine-power", power=POWER)
     plain = np.array([trained(setting, genotypes, seed, bars) for seed in seeds])
@@ -114,13 +112,12 @@ def _table(setting: StudySetting, changes: Sequence[Change], genotypes: int) -> 
     rows = [
         (
             change.name,
-            accuracy(mean_over_seeds(change.before)),
-            accuracy(mean_over_seeds(change.after)),
+            hundredths(mean_over_seeds(change.before)),
+            hundredths(mean_over_seeds(change.after)),
             points(mean_over_seeds(change.after - change.before)),
         )
         for change in changes
     ]
-    replaced = ", ".join(f"{name} {value}" for name, value in SEARCH.items())
     cutout = f"cutout {setting.dataset.image_size // 2}"
     return StudyTable(
         "One change at a time",
@@ -130,7 +127,7 @@ def _table(setting: StudySetting, changes: Sequence[Change], genotypes: int) -> 
         f"{several(genotypes, 'random genotype')}, the same before and after. "
         f"Networks at {setting.training_config} on {setting.dataset_name}, trained by "
         f"{setting.recipe.name} for {setting.recipe.epochs} epochs; "
-        f"searches are sharpdarts with {cutout}, {replaced}.",
+        f"searches are sharpdarts with {cutout}, {named_values(SEARCH)}.",
     )
 
 

@@ -29,6 +29,7 @@ from reports.statistics import UNDEFINED, Floats, Interval
 from reports.studies.accuracies import load_accuracies, spread
 from reports.studies.base import Bars, Findings, Study, StudyFigure, StudySetting, StudyTable
 from reports.studies.figures import Curve, curves
+from reports.studies.jobs import training_job
 from reports.studies.resampling import kendall_gain, kendall_interval, ranks
 from reports.studies.scores import make_job
 from reports.studies.words import several, verdict
@@ -104,25 +105,14 @@ def study_training(setting: StudySetting, bars: Bars) -> Findings:
 def _histories(setting: StudySetting, networks: Sequence[Architecture], bar: Progress) -> list[list[Moment]]:
     """Every epoch of each network, from the store, and trained and scored into it where they are missing."""
     scoring = replace(make_job(replace(setting, config=setting.training_config), networks), backend="torch")
-    validating = min(setting.recipe.validation_fraction, VALIDATION_IMAGES / len(setting.dataset.train))
-    recipe = replace(setting.recipe, validation_fraction=validating)
-    training = TrainingJob(
-        space=setting.space.name,
-        config=setting.training_config,
-        recipe=recipe,
-        seed=setting.seed,
-        dataset=setting.dataset_name,
-        data_dir=setting.data_dir,
-        image_size=setting.image_size,
-        device=setting.device,
-    )
+    training = training_job(setting, setting.seed, validation_images=VALIDATION_IMAGES)
     table = _MomentTable(setting.store, scoring, training)
     texts = [str(setting.space.canonical(network, "live")) for network in networks]
     known = table.read()
     missing = [text for text in dict.fromkeys(texts) if text not in known]
     bar.advance(len(texts) - len(missing))
     processes = setting.processes or (cores() if setting.device == "cpu" else 1)
-    make_watcher = partial(_Watcher, scoring, training, recipe)
+    make_watcher = partial(_Watcher, scoring, training)
     with closing(run_tasks(missing, make_watcher, processes=max(1, min(processes, len(missing))))) as results:
         for text, moments in results:
             table.add(text, moments)
@@ -134,14 +124,15 @@ def _histories(setting: StudySetting, networks: Sequence[Architecture], bar: Pro
 class _Watcher:
     """Trains networks and scores them after every epoch; lives in a worker process, where it keeps the images."""
 
-    def __init__(self, scoring: ScoringJob, training: TrainingJob, recipe: Recipe) -> None:
+    def __init__(self, scoring: ScoringJob, training: TrainingJob) -> None:
         device = torch.device(scoring.device)
         self._training = training
         self._space = load_space(training.space)
         self._scorer = load_scorer(scoring.scorer)
         self._backend = load_backend(scoring.backend, device, scoring.seed)
         self._batch = replace(scoring.batch, images=scoring.batch.images.to(device))
-        self._setup = prepare_training(training.load_dataset(), recipe, training.seed, device)
+        assert isinstance(training.recipe, Recipe)  # of a setting of studies, which is for images
+        self._setup = prepare_training(training.load_dataset(), training.recipe, training.seed, device)
 
     def __call__(self, text: str) -> list[Moment]:
         network = self._space.network(self._space.parse(text), self._training.config, self._training.seed)

@@ -24,7 +24,7 @@ from reports.studies.learning import (
 )
 from reports.studies.resampling import bootstrap, kendall, kendall_gain, ranks
 from reports.studies.scores import counts, make_job, measure, seconds_per_score
-from reports.studies.words import names_of, several, verdict
+from reports.studies.words import hundredths, names_of, several, verdict
 from spaces.errors import InputError
 
 SAMPLE = 1000
@@ -133,7 +133,7 @@ def _feature_sets(
 
 def _plain_table(plain: Sequence[Ranking], ranked: AccuracyColumn, count: int) -> StudyTable:
     heads = (Head("Ranking by", is_text=True), Head("Cost", is_text=True), *map(Head, MEASURES.values()))
-    rows = [(row.name, row.cost, str(row.tau), str(row.best_tau), _points(row.regret)) for row in plain]
+    rows = [(row.name, row.cost, str(row.tau), str(row.best_tau), hundredths(row.regret)) for row in plain]
     note = (
         f"{several(count, 'architecture')}, their {ranked.name}; intervals by bootstrap over architectures. Two "
         "names: the mean of both ranks. An architecture without a score ranks last. Top-10 regret: points lost if "
@@ -159,7 +159,7 @@ def _learnt_table(learnt: Sequence[Learnt], scorer: str) -> StudyTable:
             f"{row.trained * row.learner.epochs:,}",
             str(row.tau),
             str(row.best_tau),
-            _points(row.regret),
+            hundredths(row.regret),
             str(row.gain),
         )
         for row in learnt
@@ -170,10 +170,6 @@ def _learnt_table(learnt: Sequence[Learnt], scorer: str) -> StudyTable:
         "not drawn."
     )
     return StudyTable("Learnt from a few trained networks", heads, tuple(rows), note)
-
-
-def _points(interval: Interval) -> str:
-    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
 def _figure(

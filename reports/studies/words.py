@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich import box
@@ -34,6 +34,25 @@ def percent_interval(interval: Interval) -> str:
     if math.isnan(interval.low):
         return percent(interval.value)
     return f"{percent(interval.value)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def hundredths(interval: Interval) -> str:
+    """A figure in percent or in points with its interval, to two decimals."""
+    if math.isnan(interval.low):
+        return f"{interval.value:.2f}"
+    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def points(interval: Interval) -> str:
+    """A difference in percentage points with its interval, signed."""
+    if math.isnan(interval.low):
+        return f"{interval.value:+.2f}"
+    return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+
+
+def named_values(values: Mapping[str, object]) -> str:
+    """`epochs 4, batch_size 32`."""
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def verdict(interval: Interval, threshold: float = 0.0) -> str:

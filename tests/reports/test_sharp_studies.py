@@ -7,9 +7,10 @@ import pytest
 from test_cli import tfnas
 
 from reports.studies.base import load_study
-from reports.studies.seeds import accuracy, mean_over_seeds, points
+from reports.studies.seeds import mean_over_seeds
 from reports.studies.sharp_ablation import Change, shared_genotypes
 from reports.studies.sharp_ablation import _sentence as sentence
+from reports.studies.words import hundredths, points
 from spaces.darts import DARTS
 from spaces.sharpdarts import SharpDARTS
 
@@ -18,14 +19,14 @@ def test_the_interval_over_seeds_is_students() -> None:
     interval = mean_over_seeds(np.array([1.0, 2.0, 3.0]))
     half = 4.302653 / math.sqrt(3)
     assert (interval.low, interval.value, interval.high) == pytest.approx((2 - half, 2, 2 + half))
-    assert accuracy(interval) == "2.00 [-0.48, 4.48]"
+    assert hundredths(interval) == "2.00 [-0.48, 4.48]"
     assert points(interval) == "+2.00 [-0.48, +4.48]"
 
 
 def test_one_seed_has_no_interval() -> None:
     interval = mean_over_seeds(np.array([1.5]))
     assert math.isnan(interval.low)
-    assert (accuracy(interval), points(interval)) == ("1.50", "+1.50")
+    assert (hundredths(interval), points(interval)) == ("1.50", "+1.50")
 
 
 def test_genotypes_of_the_ablation_are_in_both_spaces() -> None:
