@@ -17,6 +17,7 @@ from reports.combine import METHODS, out_of_sample
 from reports.published import published
 from reports.statistics import (
     FEWEST_PAIRS,
+    UNDEFINED,
     Agreement,
     Floats,
     Integers,
@@ -32,8 +33,6 @@ SIZES = ("params", "flops")
 
 BEST_SHARE = 0.1
 """Share of the truth's best architectures among which the order is looked at again."""
-
-NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -238,7 +237,7 @@ def leaderboard(
             Entry(
                 agreement=replace(whole, kendall=measured[name].kendall, spearman=measured[name].spearman),
                 behind=measured[best].minus(measured[name]),
-                ahead=measured[name].minus(measured[rankings.bar]) if rankings.bar else NO_INTERVAL,
+                ahead=measured[name].minus(measured[rankings.bar]) if rankings.bar else UNDEFINED,
                 in_best=kept.kendall,
                 beyond_size=math.nan if name in SIZES else beyond_size(values, truth, rows),
                 seconds=rankings.seconds.get(name, math.nan),

@@ -40,11 +40,6 @@ class Source:
         """ReLU of x."""
         return self.made("relu", 1, F.relu)
 
-    @property
-    def is_even(self) -> bool:
-        """Whether height and width are even."""
-        return self.x.shape[2] % 2 == 0 and self.x.shape[3] % 2 == 0
-
     def phases(self) -> Tensor:
         """ReLU of x taken apart for convolutions of dilation 2."""
         return self.made("phases", 1, lambda _: split_phases(self.rectified()))
@@ -109,7 +104,7 @@ class MixedOperation(nn.Module):
         for column, (name, operation) in zip(self.columns, self.operations.items(), strict=True):
             if _is_pool(operation):
                 terms.append(each[column] * source.made(name, self.stride, operation))
-            elif isinstance(operation, DilatedConv) and self.stride == 1 and source.is_even:
+            elif isinstance(operation, DilatedConv) and has_phases(operation.depthwise, source.x):
                 body = operation.body_of_phases(source.phases())
                 phases.append(scaled_batch_norm(operation.norm, body, each[column]))
             elif isinstance(operation, NormalisedOperation):

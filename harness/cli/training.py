@@ -13,6 +13,7 @@ from harness.cli.options import command_line, print_json
 from harness.cli.setting import dataset_or_default, load_setting
 
 if TYPE_CHECKING:
+    from harness.datasets import Dataset
     from harness.distributed import Engine
     from harness.store import Store
     from harness.training.recipes import Recipe as ImageRecipe
@@ -134,7 +135,7 @@ def train(
     )
     with Store(store) as opened:
         summary = run_training(job, chosen, opened, processes=processes, cluster=cluster)
-        perplexities = trained_perplexities(job, chosen, opened)
+        perplexities = trained_perplexities(job, setting.dataset, chosen, opened)
     if as_json:
         shown = {"perplexities": [asdict(each) for each in perplexities]} if perplexities else {}
         print_json({**asdict(summary), **shown, "store": str(store)})
@@ -174,15 +175,17 @@ class Perplexities:
         )
 
 
-def trained_perplexities(job: TrainingJob, architectures: list[Architecture], store: Store) -> list[Perplexities]:
+def trained_perplexities(
+    job: TrainingJob, corpus: Dataset, architectures: list[Architecture], store: Store
+) -> list[Perplexities]:
     """Those of the architectures that are trained, none where they read images."""
     from harness.datasets.text import Corpus
     from harness.training.perplexities import PerplexityTable
     from spaces.registry import load_space
 
-    corpus, space = job.load_dataset(), load_space(job.space)
     if not isinstance(corpus, Corpus):
         return []
+    space = load_space(job.space)
     known = PerplexityTable(store).read(store.training_context(job.context()))
     unigram = [corpus.unigram_perplexity(tokens) for tokens in (corpus.tokens.validation, corpus.tokens.test)]
     found = []

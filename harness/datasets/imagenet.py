@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.datasets.base import Dataset, Images, assemble, pixel_statistics
-from harness.datasets.own import fetch_files, image_files
+from harness.datasets.own import class_names, fetch_files, image_files, labelled_files
 from spaces.errors import InputError
 
 IMAGENET_STATISTICS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -73,7 +73,7 @@ def load_tiny_imagenet(root: Path, image_size: int | None) -> Dataset:
 def _class_folders(name: str, split: Path) -> list[str]:
     if not split.is_dir():
         raise InputError(f"{name}: no folder {split}; expected train and val, each with one folder per class")
-    classes = sorted(path.name for path in split.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = class_names(split)
     if len(classes) < 2:
         raise InputError(f"{name}: {split} holds {len(classes)} class folders; expected one for each of 2 or more")
     return classes
@@ -84,9 +84,7 @@ def _labelled(files_by_class: list[list[Path]], size: int, name: str, classes: l
     for label, files in zip(classes, files_by_class, strict=True):
         if not files:
             raise InputError(f"{name}: class {label} has no image file")
-    labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(files) for files in files_by_class])
-    paths = tuple(path for files in files_by_class for path in files)
-    return Images(labels, partial(fetch_files, paths, size))
+    return labelled_files(files_by_class, size)
 
 
 def _lines(file: Path, root: Path) -> list[str]:

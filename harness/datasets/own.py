@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -25,7 +26,7 @@ def load_folder(name: str, folder: Path, image_size: int | None) -> Dataset:
     """
     if not folder.is_dir():
         raise InputError(f"{name}: no folder {folder}; expected one folder per class in it")
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = class_names(folder)
     if classes and SPLIT_FOLDERS.issuperset(map(str.lower, classes)):
         raise InputError(
             f"{name}: {', '.join(classes)} look like splits, not classes; give the path of one of them, "
@@ -39,12 +40,21 @@ def load_folder(name: str, folder: Path, image_size: int | None) -> Dataset:
     for label, files in zip(classes, files_by_class, strict=True):
         if not files:
             raise InputError(f"{name}: class folder {folder / label} holds no image file")
-    labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(files) for files in files_by_class])
-    paths = tuple(path for files in files_by_class for path in files)
-    images = Images(labels, partial(fetch_files, paths, image_size or 32))
-    train, test = split(images, HELD_OUT)
+    train, test = split(labelled_files(files_by_class, image_size or 32), HELD_OUT)
     statistics = pixel_statistics(name, train, limit=1000)
     return assemble(name, tuple(classes), train, test, flip=True, statistics=statistics)
+
+
+def class_names(folder: Path) -> list[str]:
+    """Folders of a folder, none of them hidden, in the order of their names."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def labelled_files(files_by_class: Sequence[Sequence[Path]], size: int) -> Images:
+    """Image files of every class, in order: the central squares of `size` pixels, read when fetched."""
+    labels = np.repeat(np.arange(len(files_by_class), dtype=np.int64), [len(files) for files in files_by_class])
+    paths = tuple(path for files in files_by_class for path in files)
+    return Images(labels, partial(fetch_files, paths, size))
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -22,10 +21,9 @@ from harness.search.records import SearchContext, SearchEpoch, SearchRecord
 from harness.search.step import BilevelStep
 from harness.search.stopping import Stop, StopRule, first_stop
 from harness.search.table import SearchTable
-from harness.training.checkpoint import Checkpoint, Stateful
+from harness.training.checkpoint import Checkpoint, Stateful, stop_unless_finite
 from harness.training.trainer import Tally
 from harness.workers import one_thread
-from spaces.errors import Stopped
 from spaces.supernet import AnySupernet
 
 LAST_EPOCH = "last epoch"
@@ -190,11 +188,7 @@ class RunningSearch(ABC):
                 tally.count(*step())
         train_loss, train_accuracy = tally.means()
         validation_loss, validation_accuracy = self.validate()
-        if not math.isfinite(train_loss) or not math.isfinite(validation_loss):
-            raise Stopped(
-                f"the loss is no longer finite in epoch {number}; the {len(epochs)} epochs before it are kept"
-                + (f" in {self.checkpoint.path}" if epochs else "")
-            )
+        stop_unless_finite((train_loss, validation_loss), number, self.checkpoint)
         architecture = self.derive()
         epoch = SearchEpoch(
             epoch=number,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from spaces.errors import InputError
+from spaces.errors import InputError, Stopped
 
 
 class Stateful(Protocol):
@@ -98,6 +99,15 @@ class Checkpoint:
                     f"checkpoint {self.path} belongs to another {self.work}: {what.format(name)} is "
                     f"{saved.get(name, 'absent')}, here {expected.get(name, 'absent')}"
                 )
+
+
+def stop_unless_finite(losses: Sequence[float], epoch: int, checkpoint: Checkpoint | None) -> None:
+    """Raise `Stopped` for losses of an epoch that are no longer finite; the checkpoint holds those before it."""
+    if not all(map(math.isfinite, losses)):
+        where = f" in {checkpoint.path}" if checkpoint and epoch > 1 else ""
+        raise Stopped(
+            f"the loss is no longer finite in epoch {epoch}; the {epoch - 1} epochs before it are kept{where}"
+        )
 
 
 def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, object]:

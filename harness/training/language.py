@@ -16,13 +16,13 @@ from harness.datasets import Dataset
 from harness.datasets.text import Corpus, columns
 from harness.records import Epoch
 from harness.training.averaging import KeptWeights, WeightAverage, reached_plateau
-from harness.training.checkpoint import Checkpoint, Stateful
+from harness.training.checkpoint import Checkpoint, Stateful, stop_unless_finite
 from harness.training.text_recipes import LanguageRecipe, TextRecipe
 from harness.training.trainer import Tally, set_learning_rate
 from spaces.base import NetworkConfig
 from spaces.darts_rnn import DARTSRNNConfig
 from spaces.darts_rnn.language import LanguageModel, Masks, Reading, draw_masks
-from spaces.errors import InputError, Stopped
+from spaces.errors import InputError
 from spaces.weights import keyed_generator
 
 
@@ -110,11 +110,7 @@ def train_language(
         train_loss, train_accuracy = _train_epoch(network, optimiser, average, setup, number)
         with average.in_place():
             validation_loss, validation_accuracy = evaluate_text(network, setup.validation, recipe.length)
-            if not math.isfinite(train_loss) or not math.isfinite(validation_loss):
-                raise Stopped(
-                    f"the loss is no longer finite in epoch {number}; the {len(curve)} epochs before it are kept"
-                    + (f" in {checkpoint.path}" if checkpoint and curve else "")
-                )
+            stop_unless_finite((train_loss, validation_loss), number, checkpoint)
             if validation_loss < min((epoch.validation_loss for epoch in curve), default=math.inf):
                 best.keep()
         curve.append(

@@ -83,6 +83,10 @@ class Words(nn.Module):
         super().__init__()
         self.decoder = drawn_linear("words", config.hidden, config.classes, seed, bias=True)
 
+    def start(self, batch_size: int) -> Tensor:
+        """State [B, hidden] before a text: zeros."""
+        return self.decoder.weight.new_zeros(batch_size, self.decoder.in_features)
+
     def embed(self, tokens: Tensor, masks: Masks | None) -> Tensor:
         """Tokens [T, B] to [T, B, hidden]."""
         vectors = nn.functional.embedding(tokens, self.decoder.weight)

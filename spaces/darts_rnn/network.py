@@ -44,7 +44,7 @@ class RecurrentNetwork(nn.Module):
 
     def start(self, batch_size: int) -> Tensor:
         """State [B, hidden] before a text: zeros."""
-        return self.words.decoder.weight.new_zeros(batch_size, self.words.decoder.in_features)
+        return self.words.start(batch_size)
 
     def _states(self, embedded: Tensor, hidden: Tensor, masks: Masks | None) -> Tensor:
         """[T, B, hidden] to the states after each token; what the tokens add is one product, [B, T, 2 hidden]."""

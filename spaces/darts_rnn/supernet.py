@@ -46,7 +46,7 @@ class RecurrentSupernet(Supernet[RecurrentGenotype]):
 
     def start(self, batch_size: int) -> Tensor:
         """State [B, hidden] before a text: zeros."""
-        return self.words.decoder.weight.new_zeros(batch_size, self.words.decoder.in_features)
+        return self.words.start(batch_size)
 
     def derive(self, most_skips: int | None = None) -> RecurrentGenotype:
         """The genotype that the alphas name now. Raises `InputError` for `most_skips`: no cell has any."""

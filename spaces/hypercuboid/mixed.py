@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from spaces.hypercuboid.operations import ResizablePool, make_normalised_operation, operation_name
 from spaces.hypercuboid.path import StepShape
+from spaces.mixed import scaled_batch_norm
 from spaces.operations import (
     NormalisedOperation,
     NormalisedPool,
@@ -107,7 +108,7 @@ def _convolve(operations: Sequence[SharpSepConv], rectified: Tensor, scales: Seq
     )
     parts = torch.split(middle, [convolution.out_channels for convolution in depthwise], 1)
     return [
-        _batch_norm(operation.second_pointwise(part), scale.repeat(operation.norm.num_features))
+        scaled_batch_norm(operation.norm, operation.second_pointwise(part), scale)
         for operation, part, scale in zip(operations, parts, scales, strict=True)
     ]
 
@@ -137,9 +138,7 @@ def _pool(
         made = F.conv2d(pooled, torch.cat([operation.pointwise.weight for operation in resized]))
         parts = iter(torch.split(_batch_norm(made, torch.cat(spread)), widths, 1))
     return [
-        next(parts)
-        if isinstance(operation, ResizablePool)
-        else _batch_norm(pooled, scale.repeat(operation.norm.num_features))
+        next(parts) if isinstance(operation, ResizablePool) else scaled_batch_norm(operation.norm, pooled, scale)
         for operation, scale in zip(operations, scales, strict=True)
     ]
 

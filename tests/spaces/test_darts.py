@@ -344,12 +344,12 @@ def test_every_genotype_of_the_trained_table_is_a_network_or_a_reason(real_data)
 def one_hot(supernet, genotype):
     """Alphas that put all weight on the edges of a genotype and on `none` elsewhere."""
     for kind, cell in genotype.cells().items():
-        alphas = torch.full((len(EDGES), len(OPERATIONS)), -1e9)
+        alphas = torch.full((len(EDGES), len(supernet.operations)), -1e9)
         alphas[:, 0] = 0
         for place, edge in enumerate(cell):
             row = EDGES.index((edge.source, place // 2 + INPUTS))
             alphas[row, 0] = -1e9
-            alphas[row, OPERATIONS.index(edge.operation)] = 0
+            alphas[row, supernet.operations.index(edge.operation)] = 0
         supernet.architecture[kind].data = alphas
 
 

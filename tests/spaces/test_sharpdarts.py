@@ -5,13 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_darts import one_hot
 from torch import nn
 from torch.nn import functional as F
 
 from harness.backends.module import module_kernel
 from spaces.darts import DARTS
-from spaces.darts.genotype import INPUTS
-from spaces.darts.supernet import EDGES
 from spaces.errors import InputError
 from spaces.mixed import MixedOperation
 from spaces.operations import FactorisedReduction, SharpSepConv
@@ -173,18 +172,6 @@ def test_naswot_sees_both_relus_of_every_block():
 
 
 # The supernet
-
-
-def one_hot(supernet, genotype):
-    """Alphas that put all weight on the edges of a genotype and on `none` elsewhere."""
-    for kind, cell in genotype.cells().items():
-        alphas = torch.full((len(EDGES), len(OPERATIONS)), -1e9)
-        alphas[:, 0] = 0
-        for place, edge in enumerate(cell):
-            row = EDGES.index((edge.source, place // 2 + INPUTS))
-            alphas[row, 0] = -1e9
-            alphas[row, OPERATIONS.index(edge.operation)] = 0
-        supernet.architecture[kind].data = alphas
 
 
 @settings(max_examples=2, deadline=None)
