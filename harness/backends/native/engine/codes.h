@@ -7,30 +7,30 @@
 
 namespace tfnas {
 
+// The codes of one pixel more: the lanes of values > 0.
+inline Integers add_sign(Integers codes, Vector values) {
+    // A comparison gives -1 where it holds.
+    return codes + codes - reinterpret_cast<Integers>(values > Vector{});
+}
+
 // Writes the signs of one group's images, 32 units a word, to rows of `row_words` words, `row_step` apart.
 class SignWriter {
 public:
     SignWriter(uint32_t* rows, int64_t row_words, int64_t row_step)
         : rows_(rows), row_words_(row_words), row_step_(row_step) {}
 
-    // Append the units values > 0 of kPixels pixels.
-    template <int kPixels>
-    inline __attribute__((always_inline)) void add(const Vector* values) {
-        Integers codes[kParts] = {};
-#pragma GCC unroll 8
-        for (int pixel = 0; pixel < kPixels; ++pixel)
-#pragma GCC unroll 4
-            for (int part = 0; part < kParts; ++part)
-                // A comparison gives -1 where it holds.
-                codes[part] = codes[part] + codes[part] -
-                              reinterpret_cast<Integers>(values[pixel * kParts + part] > Vector{});
-        const int over = filled_ + kPixels - 32;
+    // Append the `count` low bits of each lane, 1 to 32 of them; higher ones are zero.
+    void add(const Integers* codes, int count) {
+        const int over = filled_ + count - 32;
         if (over < 0) {
-            for (int part = 0; part < kParts; ++part) words_[part] = words_[part] << kPixels | codes[part];
-            filled_ += kPixels;
+            for (int part = 0; part < kParts; ++part) words_[part] = words_[part] << count | codes[part];
+            filled_ += count;
         } else {
-            for (int part = 0; part < kParts; ++part)
-                words_[part] = words_[part] << (kPixels - over) | codes[part] >> over;
+            for (int part = 0; part < kParts; ++part) {
+                // A shift by all 32 bits is not defined; nothing is in the word then.
+                const Integers before = filled_ ? words_[part] << (count - over) : Integers{};
+                words_[part] = before | codes[part] >> over;
+            }
             write();
             for (int part = 0; part < kParts; ++part) words_[part] = codes[part] & ((1u << over) - 1);
             filled_ = over;

@@ -6,10 +6,10 @@
 namespace tfnas {
 namespace {
 
-// Output pixels whose inputs, of all channels and one row, stay in a level 1 cache while every output channel is
-// computed from them.
+// Output pixels for which every output channel is computed before the next ones': their inputs, of all channels and
+// one row, fill a level 1 cache.
 int pixels_together(const Convolution& convolution, int input_channels) {
-    constexpr int kInputs = 256;
+    constexpr int kInputs = 512;
     return std::max(1, kInputs / (input_channels * convolution.kernel * convolution.stride));
 }
 
@@ -50,8 +50,9 @@ void convolve_row(const Convolution& convolution, const float* const* rows, int 
                 block.write(to + pixel * kLanes, output_step);
             });
             if (moments)
-                for (int i = 0; i < kBlockChannels; ++i)
-                    moments->add_row(channel + i, to + i * output_step, count);
+                // Two together: one alone would wait for its own additions.
+                for (int i = 0; i < kBlockChannels; i += 2)
+                    moments->add_row<2>(channel + i, to + i * output_step, output_step, count);
             weights += kernel * kernel * tap_weights;
             to += kBlockChannels * output_step;
         }

@@ -126,11 +126,14 @@ void Engine::reserve(const Pass& pass) {
     int64_t channels = 0;
     for (const int count : normalised) channels += count;
     totals_.reserve(groups_ * 2 * channels);
-    double* sums = sums_.reserve(Moments::size(static_cast<int>(channels)));
+    const int64_t size = Moments::size(static_cast<int>(channels));
+    double* sums = sums_.reserve(size);
+    float* strip = strip_.reserve(size);
     moments_.clear();
     for (const int count : normalised) {
-        moments_.emplace_back(sums, count);
+        moments_.emplace_back(sums, strip, count);
         sums += Moments::size(count);
+        strip += Moments::size(count);
     }
 
     if (begin(pass) != end(pass)) {
@@ -153,6 +156,7 @@ void Engine::run_group(const Pass& pass, int group, int next) {
         else
             fetch_ahead(pass, next, 0, std::min(pass.height, kStrip + 1));
         convolve_strip(pass, group, y);
+        for (Moments& moments : moments_) moments.join();
     }
     if (pass.multiplicity) signs.finish();
     double* totals = totals_.data();
@@ -183,14 +187,16 @@ void Engine::produce_row(const Pass& pass, int group, int y, SignWriter& signs) 
     rows_.clear();
     for (int term = pass.term_begin; term < pass.term_end; ++term)
         rows_.push_back(term_row(program_->terms[term], arena_.data(), affine_.data(), group, pass.channels, y));
+    summands_.resize(rows_.size());
     float* stored = nullptr;
     if (pass.output >= 0) stored = arena_.data() + pass.output + (int64_t{group} * pass.height + y) * floats;
     float* ring = begin(pass) != end(pass) ? ring_row(pass, y) + kLanes : nullptr;
     Uses uses = {stored, ring, pass.rectify != 0, pass.multiplicity ? &signs : nullptr};
+    const SumRow sum_row = sum_row_for(uses);
     for (int channel = 0; channel < pass.channels; ++channel) {
         gather(pass, channel);
         sum_row(summands_.data(), summands_.data() + summands_.size(), pass.width, uses);
-        if (pass.affine >= 0) moments_[0].add_row(channel, uses.stored, pass.width);
+        if (pass.affine >= 0) moments_[0].add_row<1>(channel, uses.stored, 0, pass.width);
         if (stored) uses.stored += pass.width * kLanes;
         if (ring) uses.ring += (pass.width + 2) * kLanes;
     }
@@ -198,8 +204,8 @@ void Engine::produce_row(const Pass& pass, int group, int y, SignWriter& signs) 
 
 // The terms of one channel of the row in `rows_`, pooled ones pooled.
 void Engine::gather(const Pass& pass, int channel) {
-    summands_.clear();
     float* pooled = pooled_.data();
+    Summand* summand = summands_.data();
     for (const TermRow& row : rows_) {
         const float* source = row.source + int64_t{channel} * row.term->width * kLanes;
         if (row.term->kernel) {
@@ -207,7 +213,7 @@ void Engine::gather(const Pass& pass, int channel) {
             source = pooled;
             pooled += pooled_floats(pass, *row.term);
         }
-        summands_.push_back({source, row.scale ? row.scale[channel] : 1, row.scale ? row.shift[channel] : 0});
+        *summand++ = {source, row.scale ? row.scale[channel] : 1, row.scale ? row.shift[channel] : 0};
     }
 }
 

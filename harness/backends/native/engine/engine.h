@@ -51,7 +51,7 @@ private:
 
     const Program* program_ = nullptr;
     int groups_ = 0;
-    Buffer<float> arena_, affine_, ring_, pooled_, transformed_, products_;
+    Buffer<float> arena_, affine_, ring_, pooled_, strip_, transformed_, products_;
     Prefetch ahead_;
     Buffer<double> sums_, totals_;
     Buffer<uint32_t> bits_;

@@ -1,6 +1,6 @@
 // Sums and sums of squares by channel and lane of one group, in double.
 //
-// A few dozen floats are added in float before they join: the order is fixed by the layout alone.
+// What a strip adds is summed in float before it joins: the order is fixed by the layout alone.
 #pragma once
 
 #include <algorithm>
@@ -11,35 +11,49 @@ namespace tfnas {
 
 class Moments {
 public:
-    // `sums` has room for size(channels) doubles.
-    Moments(double* sums, int channels) : sums_(sums), channels_(channels) {}
+    // `sums` and `strip` have room for size(channels) numbers each.
+    Moments(double* sums, float* strip, int channels) : sums_(sums), strip_(strip), channels_(channels) {}
 
     static constexpr int64_t size(int channels) { return int64_t{channels} * 2 * kLanes; }
 
     int channels() const { return channels_; }
 
-    void clear() { std::fill(sums_, sums_ + size(channels_), 0.0); }
+    void clear() {
+        std::fill(sums_, sums_ + size(channels_), 0.0);
+        std::fill(strip_, strip_ + size(channels_), 0.0f);
+    }
 
     // Add to the vector `part` of a channel.
     void add(int channel, int part, Vector sum, Vector squares) {
-        double* at = sums_ + size(channel) + part * kWidth;
-        add_to(at, sum);
-        add_to(at + kLanes, squares);
+        float* at = strip_ + size(channel) + part * kWidth;
+        store(at, load(at) + sum);
+        store(at + kLanes, load(at + kLanes) + squares);
     }
 
-    // Add the values of one channel, [pixels][kLanes].
-    void add_row(int channel, const float* values, int pixels) {
-        for (int begin = 0; begin < pixels; begin += kRun) {
-            const int end = std::min(begin + kRun, pixels);
-            Vector sums[kParts] = {}, squares[kParts] = {};
-            for (int x = begin; x < end; ++x)
+    // Add the values of `kChannels` channels from `channel` on, [pixels][kLanes] each, `channel_step` floats apart.
+    template <int kChannels>
+    void add_row(int channel, const float* values, int64_t channel_step, int pixels) {
+        Vector sums[kChannels][kParts] = {}, squares[kChannels][kParts] = {};
+        for (int x = 0; x < pixels; ++x)
+#pragma GCC unroll 4
+            for (int i = 0; i < kChannels; ++i)
 #pragma GCC unroll 4
                 for (int part = 0; part < kParts; ++part) {
-                    const Vector value = load(values + x * kLanes + part * kWidth);
-                    sums[part] += value;
-                    squares[part] = fused(value, value, squares[part]);
+                    const Vector value = load(values + i * channel_step + x * kLanes + part * kWidth);
+                    sums[i][part] += value;
+                    squares[i][part] = fused(value, value, squares[i][part]);
                 }
-            for (int part = 0; part < kParts; ++part) add(channel, part, sums[part], squares[part]);
+#pragma GCC unroll 4
+        for (int i = 0; i < kChannels; ++i)
+#pragma GCC unroll 4
+            for (int part = 0; part < kParts; ++part) add(channel + i, part, sums[i][part], squares[i][part]);
+    }
+
+    // The strip is over.
+    void join() {
+        for (int64_t i = 0; i < size(channels_); ++i) {
+            sums_[i] += strip_[i];
+            strip_[i] = 0;
         }
     }
 
@@ -52,18 +66,8 @@ public:
     }
 
 private:
-    // Longest run of pixels whose sum is kept in float.
-    static constexpr int kRun = 64;
-
-    static void add_to(double* at, Vector values) {
-        alignas(64) float each[kWidth];
-        store(each, values);
-        for (int i = 0; i < kWidth; i += kHalf)
-            *reinterpret_cast<Doubles*>(at + i) +=
-                __builtin_convertvector(*reinterpret_cast<const Half*>(each + i), Doubles);
-    }
-
     double* sums_;
+    float* strip_;
     int channels_;
 };
 

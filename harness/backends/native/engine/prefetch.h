@@ -26,7 +26,9 @@ public:
     void advance() {
         for (int64_t left = share_; left > 0 && !ranges_.empty();) {
             Range& range = ranges_.back();
-            for (; left > 0 && range.next < range.end; --left, range.next += kLine) __builtin_prefetch(range.next);
+            // Not into level 1, which is full of what is computed meanwhile.
+            for (; left > 0 && range.next < range.end; --left, range.next += kLine)
+                __builtin_prefetch(range.next, 0, 2);
             if (range.next >= range.end) ranges_.pop_back();
         }
     }

@@ -33,36 +33,58 @@ void pool_around(const float* source, int64_t row_floats, int width, float* valu
     for (int part = 0; part < kParts; ++part) store(to + part * kWidth, (left[part] + middle[part]) * kEdge);
 }
 
-// Vectors that are summed together.
-constexpr int kSums = 8;
+// Pixels that are summed together, and those whose codes fill a word.
+constexpr int kSums = 4, kCodes = 32;
 
 inline Vector read(const Summand& summand, int offset) {
     return fused(load(summand.values + offset), broadcast(summand.scale), broadcast(summand.shift));
 }
 
-// Sum `kVectors` vectors at a time from `offset` on, as often as they fit; returns where it stopped.
-template <int kVectors>
-inline __attribute__((always_inline)) int sum_vectors(const Summand* begin, const Summand* end, int offset,
-                                                      int floats, const Uses& uses) {
-    for (; offset + kVectors * kWidth <= floats; offset += kVectors * kWidth) {
+enum class Ring { kNone, kPlain, kRectified };
+
+// A row for one choice of what is done with it, made outside of the inner loops.
+template <bool kStored, bool kSigns, Ring kRing>
+struct Row {
+    const Summand *begin, *end;
+    float *stored, *ring;
+
+    // Sum the pixels first to first + kPixels and add their codes.
+    template <int kPixels>
+    inline __attribute__((always_inline)) void sum(int first, Integers* codes) const {
+        constexpr int kVectors = kPixels * kParts;
+        const int offset = first * kLanes;
         Vector sums[kVectors];
 #pragma GCC unroll 8
-        for (int i = 0; i < kVectors; ++i)
-            sums[i] = read(*begin, offset + i * kWidth);
+        for (int i = 0; i < kVectors; ++i) sums[i] = read(*begin, offset + i * kWidth);
         for (const Summand* each = begin + 1; each != end; ++each)
 #pragma GCC unroll 8
-            for (int i = 0; i < kVectors; ++i)
-                sums[i] += read(*each, offset + i * kWidth);
-        if (uses.stored)
+            for (int i = 0; i < kVectors; ++i) sums[i] += read(*each, offset + i * kWidth);
 #pragma GCC unroll 8
-            for (int i = 0; i < kVectors; ++i) store(uses.stored + offset + i * kWidth, sums[i]);
-        if (uses.signs) uses.signs->add<kVectors / kParts>(sums);
-        if (uses.ring)
-#pragma GCC unroll 8
-            for (int i = 0; i < kVectors; ++i)
-                store(uses.ring + offset + i * kWidth, uses.rectify ? positive_part(sums[i]) : sums[i]);
+        for (int i = 0; i < kVectors; ++i) {
+            if constexpr (kStored) store(stored + offset + i * kWidth, sums[i]);
+            if constexpr (kSigns) codes[i % kParts] = add_sign(codes[i % kParts], sums[i]);
+            if constexpr (kRing == Ring::kPlain) store(ring + offset + i * kWidth, sums[i]);
+            if constexpr (kRing == Ring::kRectified) store(ring + offset + i * kWidth, positive_part(sums[i]));
+        }
     }
-    return offset;
+
+    static void run(const Summand* begin, const Summand* end, int width, const Uses& uses) {
+        const Row row = {begin, end, uses.stored, uses.ring};
+        for (int first = 0; first < width; first += kCodes) {
+            const int last = std::min(first + kCodes, width);
+            Integers codes[kParts] = {};
+            int x = first;
+            for (; x + kSums <= last; x += kSums) row.template sum<kSums>(x, codes);
+            for (; x < last; ++x) row.template sum<1>(x, codes);
+            if constexpr (kSigns) uses.signs->add(codes, last - first);
+        }
+    }
+};
+
+template <bool kStored, bool kSigns>
+SumRow sum_row_for(const Uses& uses) {
+    if (!uses.ring) return Row<kStored, kSigns, Ring::kNone>::run;
+    return uses.rectify ? Row<kStored, kSigns, Ring::kRectified>::run : Row<kStored, kSigns, Ring::kPlain>::run;
 }
 
 }  // namespace
@@ -110,9 +132,9 @@ void pool_row(const TermRow& row, const float* source, int width, float* scratch
     }
 }
 
-void sum_row(const Summand* begin, const Summand* end, int width, const Uses& uses) {
-    const int left = sum_vectors<kSums>(begin, end, 0, width * kLanes, uses);
-    sum_vectors<kParts>(begin, end, left, width * kLanes, uses);
+SumRow sum_row_for(const Uses& uses) {
+    if (uses.stored) return uses.signs ? sum_row_for<true, true>(uses) : sum_row_for<true, false>(uses);
+    return uses.signs ? sum_row_for<false, true>(uses) : sum_row_for<false, false>(uses);
 }
 
 }  // namespace tfnas

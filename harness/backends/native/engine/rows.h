@@ -40,7 +40,10 @@ struct Uses {
     SignWriter* signs;
 };
 
-// Sum one channel of a row of `width` pixels.
-void sum_row(const Summand* begin, const Summand* end, int width, const Uses& uses);
+// Sums one channel of a row of `width` pixels.
+using SumRow = void (*)(const Summand* begin, const Summand* end, int width, const Uses& uses);
+
+// The one made for such uses.
+SumRow sum_row_for(const Uses& uses);
 
 }  // namespace tfnas

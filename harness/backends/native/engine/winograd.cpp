@@ -77,10 +77,15 @@ void WinogradBlock::multiply(const Convolution& convolution, const float* transf
     for (int first = 0; first < convolution.channels; first += kChunk) {
         const int count = std::min(kChunk, convolution.channels - first);
         multiply_chunk(convolution, first, count, transformed, tiles, products, ahead);
-        for (int channel = 0; channel < count; ++channel)
+        for (int channel = 0; channel < count; ++channel) {
+            // What the next channel writes, so that stores do not wait for it.
+            float* next = rows + (int64_t{first + channel + 1} * width_ + x) * kLanes;
+            for (int y = 0; y < kTile; ++y)
+                for (int i = 0; i < tiles * kTile; ++i) __builtin_prefetch(next + y * row_floats + i * kLanes, 1);
             transform_back(products + int64_t{channel} * tiles * kLanes, tiles,
                            rows + (int64_t{first + channel} * width_ + x) * kLanes, row_floats, moments,
                            first + channel);
+        }
     }
 }
 
