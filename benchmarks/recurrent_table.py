@@ -4,8 +4,9 @@
 
 Searches once, then trains every cell at the same size and recipe from the same seeds. A run that was cut off goes
 on from the store and the checkpoints in --out. Rows are in the order of test perplexity, which is the mean over
-the seeds; beside it stands every seed's own. The recipe is `small`: the published dropout is for networks that can
-learn their text by heart, and a network of this size cannot.
+the seeds; beside it stand every seed's own and the cell's NASWOT score, and below how well that ranks. The recipe
+is `small`: the published dropout is for networks that can learn their text by heart, and a network of this size
+cannot.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from harness.datasets import load_dataset
+from harness.datasets import draw_batch, load_dataset
 from harness.datasets.text import Corpus
+from harness.engine import ScoringJob, score_architectures
 from harness.machine import versions
-from harness.progress import progress_bar
+from harness.progress import NullProgress, progress_bar
 from harness.search.base import SearchJob, load_method
 from harness.search.recurrent import RecurrentRecord
 from harness.store import Store
 from harness.training.perplexities import PerplexityRecord, PerplexityTable
 from harness.training.run import TrainingJob, train_architectures
 from harness.training.text_recipes import load_text_recipe
+from reports.studies.resampling import kendall_interval
 from spaces.darts_rnn import DARTSRNN, DARTSRNNConfig, RecurrentGenotype
 
 SPACE = DARTSRNN()
@@ -56,18 +60,28 @@ def main() -> None:
         rng = np.random.default_rng(0)
         cells |= {f"random {number}": SPACE.sample(rng) for number in range(1, options.random + 1)}
         trained = [training(list(cells.values()), config, store, seed, options) for seed in range(options.seeds)]
+        scores = dict(zip(cells, naswot(list(cells.values()), config, corpus, store), strict=True))
     rows = [
         (label, cell, [records[str(SPACE.canonical(cell, "live"))] for records in trained])
         for label, cell in cells.items()
     ]
     unigram = [corpus.unigram_perplexity(tokens) for tokens in (corpus.tokens.validation, corpus.tokens.test)]
-    print("\n| cell | validation | test | test by seed | nodes |\n| --- | --- | --- | --- | --- |")
+    print("\n| cell | validation | test | test by seed | naswot | nodes |\n| --- | --- | --- | --- | --- | --- |")
     for label, cell, records in sorted(rows, key=lambda row: mean_test(row[2])):
         nodes = " ".join(f"{activation}~{predecessor}" for activation, predecessor in cell.recurrent)
         validation = np.mean([record.validation_perplexity for record in records])
         by_seed = ", ".join(f"{record.test_perplexity:.1f}" for record in records)
-        print(f"| {label} | {validation:.1f} | {mean_test(records):.1f} | {by_seed} | {nodes} |")
-    print(f"| unigram | {unigram[0]:.1f} | {unigram[1]:.1f} | | |\n")
+        shown = f"{scores[label]:.1f}" if np.isfinite(scores[label]) else "none"
+        print(f"| {label} | {validation:.1f} | {mean_test(records):.1f} | {by_seed} | {shown} | {nodes} |")
+    print(f"| unigram | {unigram[0]:.1f} | {unigram[1]:.1f} | | | |\n")
+    score = np.array([scores[label] for label, _, _ in rows])
+    quality = -np.array([mean_test(records) for _, _, records in rows])
+    has = np.isfinite(score)
+    print(
+        f"Kendall of naswot with falling test perplexity: {kendall_interval(score[has], quality[has])} over the "
+        f"{has.sum()} cells with a score; {kendall_interval(np.where(has, score, -np.inf), quality)} over all "
+        f"{len(rows)}, those without last\n"
+    )
     print(
         f"{options.dataset}: {corpus.origin}; {len(corpus.classes)} words, {100 * corpus.unknown:.1f} % of "
         f"validation and test unknown; {SPACE.complexity(cell, config).params:,} parameters; "
@@ -98,6 +112,17 @@ def training(
     if summary.interrupted:
         raise SystemExit("stopped; the same command goes on")
     return PerplexityTable(store).read(store.training_context(job.context()))
+
+
+def naswot(
+    cells: list[RecurrentGenotype], config: DARTSRNNConfig, corpus: Corpus, store: Store
+) -> NDArray[np.float64]:
+    """Score of each cell on 32 sequences; NaN where it has none."""
+    job = ScoringJob("darts-rnn", config, "naswot", 0, draw_batch(corpus, 32, 0), "cpu")
+    score_architectures(job, cells, store, NullProgress(), processes=1)
+    records = dict(store.asked_scores(store.score_context(job.context())))
+    values = [records[str(cell)].value for cell in cells]
+    return np.array([np.nan if value is None else value for value in values])
 
 
 def mean_test(records: list[PerplexityRecord]) -> float:

@@ -80,22 +80,18 @@ def curves(
         if curve.low is not None and curve.high is not None:
             axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    right = axes.get_xlim()[1]
-    lowest = min((level.value for level in levels), default=0.0)
-    for level in levels:
+    left, right = axes.get_xlim()
+    for number, level in enumerate(sorted(levels, key=lambda level: -level.value)):
         axes.axhline(level.value, color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)))
-        # The lowest is named below its line, so that two close ones can be read.
-        below = level.value == lowest and len(levels) > 1
+        # On the line, every second one further left, so that names of close lines can be read.
         axes.annotate(
             level.name,
-            (right, level.value),
-            (0, -2 if below else 2),
-            textcoords="offset points",
+            (right - (right - left) * (number % 2) / 3, level.value),
             ha="right",
-            va="top" if below else "bottom",
+            va="center",
             size=7.5,
             color=QUIET,
-            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
+            bbox={"facecolor": "white", "linewidth": 0, "pad": 1},
         )
     if floor is not None:
         axes.set_ylim(bottom=floor)
