@@ -1,0 +1,83 @@
+"""Do gradient scores of DARTS genotypes agree with the published ones once each pool is normalised?
+
+    python -m benchmarks.darts_pools --peers darts_nasbench301_peer_scores.parquet --data npz:FILE [--first 40]
+
+The network of the published scores has a batch norm without scale and shift after every pool; that of DARTS's
+authors, which ours is, has none. Both are scored here, with equal weights on one batch, and compared with the
+table: Spearman correlation and its 95 % bootstrap interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import nn
+
+from harness.backends import load_backend
+from harness.datasets import draw_batch, load_dataset
+from harness.machine import versions
+from harness.progress import progress_bar
+from harness.scorers.base import Family, load_scorer
+from reports.studies.resampling import bootstrap
+from spaces.darts.network import CellNetwork
+from spaces.operations import NormalisedPool
+from spaces.registry import load_space
+
+SCORERS = ("snip", "grad_norm", "fisher", "plain")
+"""Those of one backward pass."""
+
+
+def main() -> None:
+    """Score and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", required=True, help="Parquet table of published scores, column genotype")
+    parser.add_argument("--data", required=True, help="data set of 32x32 colour images, such as npz:FILE")
+    parser.add_argument("--first", type=int, default=40, help="genotypes of the table")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    peers = pd.read_parquet(options.peers).iloc[: options.first]
+    space = load_space("darts")
+    config = space.configure(input_channels=3, image_size=32, classes=10, channels=32, cells=8)
+    batch = draw_batch(load_dataset(options.data), 32, 0)
+    backend = load_backend("torch", torch.device("cpu"), 0)
+    families: list[Any] = [load_scorer(name) for name in SCORERS]
+    assert all(isinstance(family, Family) for family in families)
+    values = np.empty((2, len(SCORERS), len(peers)))
+    with progress_bar("score", len(peers)) as progress:
+        for column, text in enumerate(peers.genotype):
+            for normalised in (False, True):
+                network = space.network(space.parse(text), config, 0)
+                if normalised:
+                    normalise_pools(network)
+                seen = families[0].look(network, batch, backend)
+                values[int(normalised), :, column] = [family.value(seen).value for family in families]
+            progress.advance(1)
+    print("\n| scorer | as the authors' | pools normalised |\n| --- | ---: | ---: |")
+    for row, name in enumerate(SCORERS):
+        cells = " | ".join(agreement(values[kind, row], peers[name].to_numpy(float)) for kind in (0, 1))
+        print(f"| {name} | {cells} |")
+    print(f"\n{len(peers)} genotypes, Spearman with published; {versions()}")
+
+
+def normalise_pools(network: nn.Module) -> None:
+    """Put a batch norm without scale and shift after every pool of a cell."""
+    for cell in network.modules():
+        if isinstance(cell, CellNetwork):
+            for name, operation in cell.edges.items():
+                if isinstance(operation, nn.AvgPool2d | nn.MaxPool2d):
+                    cell.edges[name] = NormalisedPool(operation, cell.output_channels)
+
+
+def agreement(ours: NDArray[np.float64], published: NDArray[np.float64]) -> str:
+    """Spearman of two scores of the same genotypes [n], with its interval."""
+    return str(bootstrap(lambda chosen: float(stats.spearmanr(ours[chosen], published[chosen])[0]), len(ours)))
+
+
+if __name__ == "__main__":
+    main()
