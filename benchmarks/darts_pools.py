@@ -10,7 +10,6 @@ table: Spearman correlation and its 95 % bootstrap interval.
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,13 +22,13 @@ from harness.backends import load_backend
 from harness.datasets import draw_batch, load_dataset
 from harness.machine import versions
 from harness.progress import progress_bar
-from harness.scorers.base import Family, load_scorer
+from harness.scorers.gradients import SNIP, Fisher, GradNorm, Plain
 from reports.studies.resampling import bootstrap
 from spaces.darts.network import CellNetwork
 from spaces.operations import NormalisedPool
 from spaces.registry import load_space
 
-SCORERS = ("snip", "grad_norm", "fisher", "plain")
+SCORERS = (SNIP(), GradNorm(), Fisher(), Plain())
 """Those of one backward pass."""
 
 
@@ -46,8 +45,6 @@ def main() -> None:
     config = space.configure(input_channels=3, image_size=32, classes=10, channels=32, cells=8)
     batch = draw_batch(load_dataset(options.data), 32, 0)
     backend = load_backend("torch", torch.device("cpu"), 0)
-    families: list[Any] = [load_scorer(name) for name in SCORERS]
-    assert all(isinstance(family, Family) for family in families)
     values = np.empty((2, len(SCORERS), len(peers)))
     with progress_bar("score", len(peers)) as progress:
         for column, text in enumerate(peers.genotype):
@@ -55,13 +52,14 @@ def main() -> None:
                 network = space.network(space.parse(text), config, 0)
                 if normalised:
                     normalise_pools(network)
-                seen = families[0].look(network, batch, backend)
-                values[int(normalised), :, column] = [family.value(seen).value for family in families]
+                seen = SCORERS[0].look(network, batch, backend)
+                values[int(normalised), :, column] = [scorer.value(seen).value for scorer in SCORERS]
             progress.advance(1)
     print("\n| scorer | as the authors' | pools normalised |\n| --- | ---: | ---: |")
-    for row, name in enumerate(SCORERS):
-        cells = " | ".join(agreement(values[kind, row], peers[name].to_numpy(float)) for kind in (0, 1))
-        print(f"| {name} | {cells} |")
+    for row, scorer in enumerate(SCORERS):
+        published = peers[scorer.name].to_numpy(float)
+        cells = " | ".join(agreement(values[kind, row], published) for kind in (0, 1))
+        print(f"| {scorer.name} | {cells} |")
     print(f"\n{len(peers)} genotypes, Spearman with published; {versions()}")
 
 

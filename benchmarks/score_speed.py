@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 
 import numpy as np
 import torch
@@ -49,10 +50,11 @@ def main() -> None:
     backends = ["torch"] if unavailable() else ["torch", "native"]
     seconds = dict.fromkeys(["published", *backends], 0.0)
     worst = dict.fromkeys(backends, 0.0)
-    with ProcessPoolExecutor(
-        cores(), mp_context=get_context("spawn"), initializer=prepare, initargs=(options.data, backends, cells)
-    ) as pool:
-        scores_of(pool, options.data, "torch", cells[: cores()])
+    context = get_context("spawn")
+    initial = (options.data, backends, cells, context.Barrier(cores()))
+    with ProcessPoolExecutor(cores(), mp_context=context, initializer=prepare, initargs=initial) as pool:
+        # Starts the workers, none of which scores before all are ready.
+        scores_of(pool, options.data, "torch", cells[:1] * cores())
         for start in range(0, len(cells), options.round):
             part = cells[start : start + options.round]
             expected = []
@@ -91,12 +93,13 @@ def backend(name: str) -> Backend:
     return load_backend(name, torch.device("cpu"), SEED)
 
 
-def prepare(data: str, backends: list[str], cells: list[Cell]) -> None:
-    """Make a worker ready: one thread, batch loaded, weights drawn."""
+def prepare(data: str, backends: list[str], cells: list[Cell], ready: Barrier) -> None:
+    """Make a worker ready, and wait for the others: one thread, batch loaded, weights drawn."""
     torch.set_num_threads(1)
     for name in backends:
         for cell in cells:
             score(data, name, cell)
+    ready.wait()
 
 
 def scores_of(pool: ProcessPoolExecutor, data: str, name: str, cells: list[Cell]) -> list[float | None]:

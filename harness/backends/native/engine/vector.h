@@ -26,10 +26,6 @@ constexpr int kParts = kLanes / kWidth;
 
 typedef float Vector __attribute__((vector_size(kWidth * 4), may_alias));
 typedef uint32_t Integers __attribute__((vector_size(kWidth * 4), may_alias));
-// Half a vector, and its values in double: a register of that width converts without a detour through memory.
-constexpr int kHalf = kWidth / 2;
-typedef float Half __attribute__((vector_size(kHalf * 4), may_alias));
-typedef double Doubles __attribute__((vector_size(kHalf * 8), may_alias));
 
 inline Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
 
