@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -158,6 +159,8 @@ def _serve(connection: Connection, recipe: bytes) -> None:
     try:
         with one_thread():
             function = pickle.loads(recipe)()
+            # Libraries and data stay for the life of the worker: the collector need not look at them again.
+            gc.freeze()
             for task in _tasks_from(connection):
                 connection.send_bytes(pickle.dumps(function(task)))
     except Exception as error:

@@ -39,7 +39,10 @@ WinogradBlock::WinogradBlock(int input_channels, int width)
       tiles_(std::min(width / kTile, std::clamp(kInputs / input_channels, kMinTiles, kMaxTiles))) {}
 
 int64_t WinogradBlock::advances(const Convolution& convolution) const {
-    return int64_t{convolution.channels / kBlockChannels} * kPositions * (width_ / kTile / tiles_);
+    int64_t blocks = 0;
+    for (int first = 0; first < convolution.channels; first += kChunk)
+        blocks += block_count(std::min(kChunk, convolution.channels - first) / kPanelChannels, tiles_);
+    return blocks * kPositions * (width_ / kTile / tiles_);
 }
 
 void WinogradBlock::transform(const float* const* rows, int x, int tiles, float* transformed) const {
@@ -93,21 +96,18 @@ void WinogradBlock::multiply(const Convolution& convolution, const float* transf
 void WinogradBlock::multiply_chunk(const Convolution& convolution, int first, int channels,
                                    const float* transformed, int tiles, float* products, Prefetch& ahead) const {
     const int64_t tile_floats = int64_t{tiles} * kLanes;
-    const int64_t panel_weights = int64_t{input_channels_} * kBlockChannels;
+    const int64_t panel_weights = int64_t{input_channels_} * kPanelChannels;
     for (int position = 0; position < kPositions; ++position) {
         const float* input = transformed + position * input_step();
         const float* weights =
             convolution.weights + (int64_t{position} * convolution.channels + first) * input_channels_;
         float* output = products + position * product_step();
-        for (int channel = 0; channel < channels; channel += kBlockChannels) {
+        for_blocks(channels / kPanelChannels, tiles, [&](auto block, int panel, int tile) {
             ahead.advance();
-            for_blocks(tiles, [&](auto block, int tile) {
-                block.add(input + tile * kLanes, kLanes, tile_floats, weights, input_channels_);
-                block.write(output + tile * kLanes, tile_floats);
-            });
-            weights += panel_weights;
-            output += kBlockChannels * tile_floats;
-        }
+            block.add(input + tile * kLanes, kLanes, tile_floats, weights + panel * panel_weights, panel_weights,
+                      input_channels_);
+            block.write(output + (panel * kPanelChannels * tiles + tile) * kLanes, tile_floats);
+        });
     }
 }
 
