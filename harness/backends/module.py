@@ -14,6 +14,7 @@ from torch.autograd.graph import Node, saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.backends.kernel_matrix import KernelMatrix
+from harness.layout import channels_last
 from spaces.errors import InputError
 
 aten = torch.ops.aten
@@ -34,7 +35,7 @@ def module_kernel(network: nn.Module, images: Tensor, seed: int = 0) -> NDArray[
     """
     with _as_in_training(network), torch.random.fork_rng(_cuda_devices(images)), torch.enable_grad():
         try:
-            return _kernel_of_run(network, _channels_last(images), seed)
+            return _kernel_of_run(network, channels_last(images), seed)
         except _OrderRefused:
             return _kernel_of_run(network, images, seed)
 
@@ -66,11 +67,6 @@ def _kernel_of_run(network: nn.Module, images: Tensor, seed: int) -> NDArray[np.
                 f"network {type(network).__name__} failed on images of shape {tuple(images.shape)}: {reason}"
             ) from error
     return recorder.kernel(_reachable(_main_output(output)))
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    """The same images, pixel by pixel in memory: convolutions and batch norms of a CPU run twice as fast."""
-    return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images
 
 
 class _Discarded(saved_tensors_hooks):

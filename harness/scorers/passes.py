@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from harness.backends.module import _as_in_training, _channels_last, _cuda_devices, _main_output
+from harness.backends.module import _as_in_training, _cuda_devices, _main_output
+from harness.layout import channels_last
 from spaces.errors import InputError
 from spaces.weights import keyed_generator
 
@@ -66,7 +67,7 @@ def logits_of(network: nn.Module, images: Tensor) -> Tensor:
     Raises `InputError` where the network returns something else.
     """
     try:
-        logits = _main_output(network(_channels_last(images) * 1))
+        logits = _main_output(network(channels_last(images) * 1))
     except RuntimeError as error:
         if not str(error).startswith("view size is not compatible"):
             raise

@@ -131,6 +131,19 @@ def test_batch_statistics_are_used_whatever_the_mode_and_the_module_is_left_as_i
     assert (module_kernel(network, IMAGES) == first).all()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_lie_pixel_by_pixel_grey_ones_too(channels):
+    seen = []
+
+    def body(x):
+        seen.append(x.is_contiguous(memory_format=torch.channels_last))
+        return F.max_pool2d(F.relu(x), 3)
+
+    network = seeded(lambda: nn.Sequential(nn.Conv2d(channels, 4, 3), Body(body)))
+    assert module_kernel(network, torch.rand(8, channels, 12, 12)) is not None
+    assert seen == [True]
+
+
 def test_dropout_is_drawn_from_the_seed_and_the_global_generator_is_left_alone():
     network = Net(nn.Sequential(nn.Dropout(0.5), nn.Conv2d(4, 4, 3), nn.ReLU()))
     torch.manual_seed(5)
