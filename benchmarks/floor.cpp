@@ -2,17 +2,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <vector>
 
-#if defined(__AVX512F__)
-constexpr int kWidth = 16;
-#elif defined(__AVX2__)
-constexpr int kWidth = 8;
-#else
-constexpr int kWidth = 4;
-#endif
+#include "buffer.h"
+#include "vector.h"
 
-typedef float Vector __attribute__((vector_size(kWidth * 4)));
+using tfnas::Vector;
+using tfnas::kWidth;
 
 // Sums that do not wait for each other: more than a processor adds in the time of one addition, fewer than registers.
 constexpr int kSums = 12;
@@ -43,25 +38,28 @@ double flops() {
         const Vector factor = Vector{} + 0.999f, step = Vector{} + 0.001f;
         for (long round = 0; round < kRounds; ++round)
 #pragma GCC unroll 16
-            for (int i = 0; i < kSums; ++i) sums[i] = sums[i] * factor + step;
+            for (int i = 0; i < kSums; ++i) sums[i] = tfnas::fused(sums[i], factor, step);
         use(sums);
     });
     return 2.0 * kRounds * kSums * kWidth / seconds;
 }
 
 double bytes_a_second(size_t kilobytes) {
-    const size_t count = kilobytes * 1024 / sizeof(Vector) / kSums * kSums;
-    const size_t repeats = std::max<size_t>(1, (size_t{1} << 30) / (count * sizeof(Vector)));
-    std::vector<Vector> memory(count);
+    constexpr size_t kStep = kSums * kWidth;
+    const size_t count = kilobytes * 1024 / sizeof(float) / kStep * kStep;
+    const size_t repeats = std::max<size_t>(1, (size_t{1} << 30) / (count * sizeof(float)));
+    tfnas::Buffer<float> memory;
+    float* from = memory.reserve(count);
+    std::fill(from, from + count, 0.0f);
     const double seconds = fastest([&] {
         Vector sums[kSums] = {};
         for (size_t repeat = 0; repeat < repeats; ++repeat)
-            for (size_t at = 0; at < count; at += kSums)
+            for (size_t at = 0; at < count; at += kStep)
 #pragma GCC unroll 16
-                for (int i = 0; i < kSums; ++i) sums[i] += memory[at + i];
+                for (int i = 0; i < kSums; ++i) sums[i] += tfnas::load(from + at + i * kWidth);
         use(sums);
     });
-    return static_cast<double>(repeats * count * sizeof(Vector)) / seconds;
+    return static_cast<double>(repeats * count * sizeof(float)) / seconds;
 }
 
 int main() {

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.backends import native
 from harness.backends.native.lowering import lower
 from harness.backends.native.program import uses_winograd
 from harness.machine import cores
@@ -26,6 +27,8 @@ from spaces.plan import Convolution, Plan, buffer_shapes
 BATCH = 128
 SIZES = ("256 KB", "8 MB", "512 MB")
 """What floor.cpp reads over and over."""
+
+ENGINE = Path(native.__file__).parent / "engine"
 
 WINOGRAD_SHARE = 36 / 144
 """Products of a tile by F(4x4, 3x3), of those that a direct convolution takes."""
@@ -58,7 +61,7 @@ def measured() -> list[int]:
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "floor"
         compiler = os.environ.get("CXX", "c++")
-        options = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=fast"]
+        options = ["-std=c++17", "-O3", "-march=native", "-Wno-psabi", f"-I{ENGINE}"]
         subprocess.run([compiler, *options, str(source), "-o", str(program)], check=True)
         printed = subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout
     return [int(line) for line in printed.split()]
