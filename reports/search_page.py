@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from harness.search.records import SearchContext, SearchEpoch, SearchRecord
 from harness.search.stopping import CRITERIA, Stop, first_stop
 from reports.cells import Drawn, draw_cell
 from reports.html import Head, facts, fill_page, image, note, section, table, write_files
+from reports.plots import png_bytes
 from reports.search_figures import SearchTrace, draw_searches
 from spaces.base import Architecture
 
@@ -67,9 +67,7 @@ def write_search_page(report: SearchReport, folder: Path) -> Path:
 def _drawing(architecture: Architecture) -> bytes | None:
     if not isinstance(architecture, Drawn):
         return None
-    buffer = io.BytesIO()
-    draw_cell(architecture).savefig(buffer, format="png", dpi=130, facecolor="white")
-    return buffer.getvalue()
+    return png_bytes(draw_cell(architecture))
 
 
 def _found(report: SearchReport, drawing: bytes | None) -> str:

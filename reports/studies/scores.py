@@ -15,6 +15,7 @@ from harness.scorers.base import load_scorer
 from reports.statistics import Floats
 from reports.studies.base import Bars, StudySetting
 from spaces.base import Architecture, ArchitectureT
+from spaces.errors import InputError
 
 
 def measure(
@@ -43,9 +44,16 @@ def measure(
 
 
 def best_scored(setting: StudySetting, drawn: Sequence[ArchitectureT], seed: int, bars: Bars) -> ArchitectureT:
-    """The architecture of the highest score among those drawn, weights and batch by the seed."""
+    """The architecture of the highest score among those drawn, weights and batch by the seed.
+
+    Raises:
+        InputError: none of them has a score.
+    """
     with bars(f"score {setting.scorers[0]} seed {seed}", len(drawn)) as bar:
         scores = measure(setting, drawn, bar, seed=seed)
+    if np.isnan(scores).all():
+        scorer = setting.scorers[0]
+        raise InputError(f"none of the {len(drawn)} architectures drawn has a score by --scorer {scorer}")
     return drawn[int(np.nanargmax(scores))]
 
 

@@ -1,6 +1,8 @@
 """Studies by their command: small runs on the embedded images, against accuracies made here."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,10 @@ from hypothesis import strategies as st
 from test_cli import done, tfnas
 
 from harness.store import Store
+from reports.studies import scores
 from reports.studies.learning import Learner, learn
 from reports.studies.resampling import kendall, partial_kendall, variance_shares
+from spaces.errors import InputError
 from spaces.nasbench201 import NASBench201
 
 TINY = ("--image-size", 8, "--channels", 2, "--cells", 1, "--batch-size", 16, "--processes", 1)
@@ -136,6 +140,13 @@ def test_a_study_without_what_it_needs_says_what_is_missing(tmp_path: Path, tabl
     assert "--truth" in tfnas("study", "scatter", *where).err
     truth = ("--truth", tables / "some.parquet")
     assert "test_digits_200ep" in tfnas("study", "scatter", *where, *truth).err
+
+
+def test_draws_that_all_lack_a_score_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "measure", lambda setting, drawn, bar, seed: np.full(len(drawn), np.nan))
+    setting = SimpleNamespace(scorers=("naswot",))
+    with pytest.raises(InputError, match="none of the 3 architectures drawn has a score by --scorer naswot"):
+        scores.best_scored(setting, CELLS[:3], 0, lambda title, total: nullcontext())  # type: ignore[arg-type]
 
 
 def test_studies_are_listed() -> None:
