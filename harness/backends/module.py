@@ -14,7 +14,6 @@ from torch.autograd.graph import Node, saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.backends.kernel_matrix import KernelMatrix
-from harness.layout import channels_last
 from spaces.errors import InputError
 
 aten = torch.ops.aten
@@ -35,7 +34,7 @@ def module_kernel(network: nn.Module, images: Tensor, seed: int = 0) -> NDArray[
     """
     with _as_in_training(network), torch.random.fork_rng(_cuda_devices(images)), torch.enable_grad():
         try:
-            return _kernel_of_run(network, channels_last(images), seed)
+            return _kernel_of_run(network, _pixel_by_pixel(images), seed)
         except _OrderRefused:
             return _kernel_of_run(network, images, seed)
 
@@ -67,6 +66,17 @@ def _kernel_of_run(network: nn.Module, images: Tensor, seed: int) -> NDArray[np.
                 f"network {type(network).__name__} failed on images of shape {tuple(images.shape)}: {reason}"
             ) from error
     return recorder.kernel(_reachable(_main_output(output)))
+
+
+def _pixel_by_pixel(images: Tensor) -> Tensor:
+    """The same images in channels-last order: on a CPU convolutions run twice as fast then, and pools ten times.
+
+    Grey images lie in both orders as they are, and torch would take the other: the strides of new memory say which
+    is meant.
+    """
+    if images.dim() != 4:
+        return images
+    return torch.empty_like(images, memory_format=torch.channels_last).copy_(images)
 
 
 class _Discarded(saved_tensors_hooks):

@@ -13,7 +13,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from harness.backends.module import _as_in_training, _cuda_devices, _main_output
-from harness.layout import channels_last
 from spaces.errors import InputError
 from spaces.weights import keyed_generator
 
@@ -61,13 +60,22 @@ def as_in_training(network: nn.Module, images: Tensor, seed: int) -> Iterator[No
         yield
 
 
+def _channels_last(images: Tensor) -> Tensor:
+    """The same images, pixel by pixel in memory; grey ones with the strides that they have.
+
+    A rectifier that is not in place forgets the order of grey images, and sums of gradients cancel: new strides
+    would make a score depend on how the rectifier is written.
+    """
+    return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images
+
+
 def logits_of(network: nn.Module, images: Tensor) -> Tensor:
     """Logits [B, classes] of images [B, ...], which survive a network that begins in place.
 
     Raises `InputError` where the network returns something else.
     """
     try:
-        logits = _main_output(network(channels_last(images) * 1))
+        logits = _main_output(network(_channels_last(images) * 1))
     except RuntimeError as error:
         if not str(error).startswith("view size is not compatible"):
             raise
