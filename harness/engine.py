@@ -96,13 +96,14 @@ class ScoringSummary:
     """What a run did; seconds of wall clock, everything included.
 
     `scored` architectures have a value; `unscored` maps a reason to how many have none. Of all asked for,
-    `equal` share the representative of another, `cached` were in the store, `computed` were computed now; what
-    an interrupt left out is in none of these.
+    `equal` share the representative of another, `cached` were in the store, `copied` have there the same plan as
+    for a twin of the scorer, `computed` were computed now; what an interrupt left out is in none of these.
     """
 
     scored: int
     computed: int
     cached: int
+    copied: int
     equal: int
     unscored: Mapping[str, int]
     seconds: float
@@ -171,6 +172,10 @@ def score_together(
         store.ask(context, asked)
     known = {scorer: _known(store, context, times_asked) for scorer, context in contexts.items()}
     cached = {scorer: len(records) for scorer, records in known.items()}
+    for job in jobs:
+        _copy_from_twins(store, job, [text for text in times_asked if text not in known[job.scorer]])
+    known = {scorer: _known(store, context, times_asked) for scorer, context in contexts.items()}
+    copied = {scorer: len(records) - cached[scorer] for scorer, records in known.items()}
     missing = [_Task(text, tuple(name for name in known if text not in known[name])) for text in times_asked]
     missing = [task for task in missing if task.scorers]
     progress.advance(len(asked) - len(missing))
@@ -191,7 +196,14 @@ def score_together(
             known = {scorer: _known(store, context, times_asked) for scorer, context in contexts.items()}
     seconds = (time.perf_counter() - started) / len(jobs)
     return [
-        _summary(known[job.scorer], times_asked, cached[job.scorer], seconds, interrupted=interrupted)
+        _summary(
+            known[job.scorer],
+            times_asked,
+            cached[job.scorer],
+            copied[job.scorer],
+            seconds,
+            interrupted=interrupted,
+        )
         for job in jobs
     ]
 
@@ -200,6 +212,7 @@ def _summary(
     known: Mapping[str, ScoreRecord],
     times_asked: Mapping[str, int],
     cached: int,
+    copied: int,
     seconds: float,
     *,
     interrupted: bool,
@@ -210,8 +223,9 @@ def _summary(
             unscored[record.reason] += times_asked[record.canonical]
     return ScoringSummary(
         scored=sum(times_asked[text] for text in known) - unscored.total(),
-        computed=len(known) - cached,
+        computed=len(known) - cached - copied,
         cached=cached,
+        copied=copied,
         equal=sum(times_asked[text] - 1 for text in known),
         unscored=dict(unscored),
         seconds=seconds,
@@ -235,6 +249,28 @@ def _representatives(job: ScoringJob, architectures: Sequence[Architecture]) -> 
 def _known(store: Store, context: int, asked: Container[str]) -> dict[str, ScoreRecord]:
     """What the store holds of the texts that are scored."""
     return {text: record for text, record in store.scores(context).items() if text in asked}
+
+
+def _copy_from_twins(store: Store, job: ScoringJob, missing: Sequence[str]) -> None:
+    """Copy the scores that a twin of the scorer has in the store, of architectures that have one plan for both.
+
+    Without a plan both see the network as written.
+    """
+    scorer, space = load_scorer(job.scorer), load_space(job.space)
+    numbers = {replace(context, dataset=""): number for number, context in store.score_contexts().items()}
+    for twin in map(load_scorer, scorer.twins):
+        there = numbers.get(replace(replace(job, scorer=twin.name).context(), dataset=""))
+        if there is None:
+            continue
+        known = store.scores(there)
+        same = [text for text in missing if text in known and _one_plan(space, job.config, text, scorer, twin)]
+        store.copy_scores(there, store.score_context(job.context()), same)
+
+
+def _one_plan(space: AnySpace, config: NetworkConfig, text: str, scorer: Scorer, twin: Scorer) -> bool:
+    architecture = space.parse(text)
+    one, other = (space.plan(architecture, config, each.counting or "all") for each in (scorer, twin))
+    return one == other
 
 
 def _workers(job: ScoringJob, missing: Sequence[str], wanted: int | None) -> int:

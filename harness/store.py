@@ -154,6 +154,14 @@ class Store:
             [(context, *astuple(record), versions()) for record in records],
         )
 
+    def copy_scores(self, source: int, target: int, canonicals: Iterable[str]) -> None:
+        """Copy these scores of one context to another, versions and seconds included, in one transaction."""
+        self.insert(
+            "INSERT INTO scores SELECT ?, canonical, value, reason, seconds, versions FROM scores "
+            "WHERE context = ? AND canonical = ? ON CONFLICT DO NOTHING",
+            [(target, source, canonical) for canonical in canonicals],
+        )
+
     def score_contexts(self) -> dict[int, ScoreContext]:
         """All contexts by number, in the order they were made."""
         columns = ", ".join(field.name for field in fields(ScoreContext))

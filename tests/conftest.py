@@ -25,6 +25,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws without a seed of its own is the same in every run, and whatever ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c_interrupts() -> None:
     """A shell starts background jobs with SIGINT ignored, and they would pass that on to what tests start."""

@@ -60,10 +60,10 @@ def channel_moments(values, mean, variance):  # type: ignore[no-untyped-def]
 
 @_compiled
 def eliminate(matrix, smallest, pivots):  # type: ignore[no-untyped-def]
-    """Gaussian elimination of matrix float64 [B, B], which is overwritten, into pivots float64 [B].
+    """Gaussian elimination of a symmetric matrix float64 [B, B] into pivots float64 [B].
 
-    Returns how many pivots were found before one that is at most `smallest`. Products and differences are
-    rounded one by one, as NumPy does.
+    Only its lower triangle is read, and overwritten. Returns how many pivots were found before one that is at
+    most `smallest`. Products and differences are rounded one by one, as NumPy does.
     """
     size = len(matrix)
     scaled = np.empty(size)
@@ -76,6 +76,6 @@ def eliminate(matrix, smallest, pivots):  # type: ignore[no-untyped-def]
             scaled[column] = matrix[column, step] / pivot
         for row in range(step + 1, size):
             factor = matrix[row, step]
-            for column in range(step + 1, size):
+            for column in range(step + 1, row + 1):
                 matrix[row, column] -= factor * scaled[column]
     return size

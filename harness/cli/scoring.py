@@ -153,10 +153,10 @@ def describe(summary: ScoringSummary) -> str:
     """What a run did, on one line."""
     parts = [f"{summary.scored} scored"]
     parts += [f"{count} without a score ({reason})" for reason, count in summary.unscored.items()]
-    parts.append(
-        f"{summary.computed} computed in {summary.seconds:.1f} s ({summary.per_minute:.0f}/min), "
-        f"{summary.cached} cached, {summary.equal} equal to another"
-    )
+    parts.append(f"{summary.computed} computed in {summary.seconds:.1f} s ({summary.per_minute:.0f}/min)")
+    if summary.copied:
+        parts.append(f"{summary.copied} copied from a scorer that sees the same plan")
+    parts += [f"{summary.cached} cached", f"{summary.equal} equal to another"]
     return ", ".join(parts)
 
 
@@ -173,6 +173,7 @@ def summary_document(summaries: dict[str, ScoringSummary], store: str) -> dict[s
         "scored": sum(summary.scored for summary in each),
         "computed": computed,
         "cached": sum(summary.cached for summary in each),
+        "copied": sum(summary.copied for summary in each),
         "equal": sum(summary.equal for summary in each),
         "unscored": reasons,
         "seconds": seconds,

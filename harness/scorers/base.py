@@ -43,7 +43,8 @@ class Scorer(ABC):
     A score is a pure function of (architecture, settings, seed, batch). `counting` says which ReLUs the scorer
     sees, and so which architectures it cannot tell apart; None where it sees the network as written, dead
     branches included, and no two architectures share a score. `version` is part of a score's key: raise it
-    when the definition changes. `source` names the paper or the authors' file, `cost` the work in passes.
+    when the definition changes. `twins` names scorers that differ in `counting` alone: where a candidate is the
+    same for both, so is the score. `source` names the paper or the authors' file, `cost` the work in passes.
     """
 
     name: ClassVar[str]
@@ -55,6 +56,7 @@ class Scorer(ABC):
     counting: ClassVar[Counting | None] = None
     higher_is_better: ClassVar[bool] = True
     version: ClassVar[int] = 1
+    twins: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def score(self, candidate: Plan | Complexity | nn.Module, batch: Batch, backend: Backend) -> Score:

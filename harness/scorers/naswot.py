@@ -31,6 +31,7 @@ class NASWOT(Scorer):
     cost = "one forward pass"
     reads: ClassVar[Reads] = "plan"
     counting: ClassVar[Counting | None] = "live"
+    twins: ClassVar[tuple[str, ...]] = ("naswot-published",)
 
     def score(self, candidate: Any, batch: Batch, backend: Backend) -> Score:
         """log |det K| on the batch's images, in training mode; the images lie on the backend's device."""
@@ -48,6 +49,7 @@ class NASWOTPublished(NASWOT):
     name = "naswot-published"
     description = "log |det K| as the authors' program computes it, ReLUs on dead branches too"
     counting: ClassVar[Counting | None] = "all"
+    twins: ClassVar[tuple[str, ...]] = ("naswot",)
 
 
 def log_determinant(kernel: NDArray[np.int64] | None) -> Score:

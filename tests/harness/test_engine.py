@@ -2,12 +2,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.datasets import draw_batch, load_dataset
 from harness.engine import ScoringJob, check_memory, families, score_architectures, score_together, some_plans
 from harness.progress import NullProgress
+from harness.records import ScoreRecord
 from harness.store import Store
 from spaces.base import Architecture
 from spaces.errors import InputError
@@ -217,6 +220,67 @@ def test_an_interrupt_of_a_family_keeps_what_is_done_of_each(family: list[Scorin
         assert all(summary.interrupted and summary.computed == 4 for summary in stopped)
     resumed = scored_together(family, tmp_path / "s.sqlite")
     assert resumed == scored_together(family, tmp_path / "at once.sqlite")
+
+
+# -- twins: the same function of the plan
+
+
+def test_a_twin_copies_what_has_one_plan_and_computes_the_rest(job: ScoringJob, tmp_path: Path) -> None:
+    twin = replace(job, scorer="naswot-published")
+    alone = scored(twin, CELLS, tmp_path / "alone.sqlite")
+    with Store(tmp_path / "s.sqlite") as store:
+        first = score_architectures(job, CELLS, store, NullProgress(), processes=1)
+        second = score_architectures(twin, CELLS, store, NullProgress(), processes=1)
+        third = score_architectures(twin, CELLS, store, NullProgress(), processes=1)
+        found = {
+            architecture: record.value
+            for architecture, record in store.asked_scores(store.score_context(twin.context()))
+        }
+    assert found == alone
+    assert first.copied == 0 < second.copied < len(CELLS)
+    plans = {
+        text: [SPACE.plan(SPACE.parse(text), job.config, counting) for counting in ("live", "all")]
+        for text in {str(SPACE.canonical(cell, "all")) for cell in CELLS}
+    }
+    assert second.computed == sum(live != every for live, every in plans.values()) > 0
+    assert second.computed + second.copied == len(plans)
+    assert (third.computed, third.copied, third.cached) == (0, 0, len(plans))
+
+
+def test_a_twin_copies_the_record_as_it_is(job: ScoringJob, tmp_path: Path) -> None:
+    twin = replace(job, scorer="naswot-published")
+    with Store(tmp_path / "s.sqlite") as store:
+        number = store.score_context(job.context())
+        store.add_scores(number, [ScoreRecord(str(THE_SAME_CONVOLUTION), 12.5, None, 3.25)])
+        store.rows("UPDATE scores SET versions = 'of long ago'")
+        summary = score_architectures(twin, [THE_SAME_CONVOLUTION], store, NullProgress(), processes=1)
+        rows = store.rows("SELECT value, seconds, versions FROM scores")
+    assert (summary.computed, summary.copied) == (0, 1)
+    assert rows == [(12.5, 3.25, "of long ago")] * 2
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"scorer": "snip"}])
+def test_scores_of_another_seed_or_scorer_are_not_copied(
+    job: ScoringJob, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    with Store(tmp_path / "s.sqlite") as store:
+        score_architectures(replace(job, **other), CELLS[:2], store, NullProgress(), processes=1)
+        twin = replace(job, scorer="naswot-published")
+        assert score_architectures(twin, CELLS[:2], store, NullProgress(), processes=1).copied == 0
+
+
+def test_networks_without_a_plan_have_one_score_for_twins(tmp_path: Path) -> None:
+    space = load_space("darts")
+    config = space.configure(input_channels=1, image_size=8, classes=10, channels=4, cells=2)
+    batch = draw_batch(load_dataset("digits", image_size=8), 4, 0)
+    genotypes = space.sample_distinct(2, np.random.default_rng(0))
+    first = ScoringJob("darts", config, "naswot", 0, batch, "cpu")
+    twin = replace(first, scorer="naswot-published")
+    alone = scored(twin, genotypes, tmp_path / "alone.sqlite")
+    with Store(tmp_path / "s.sqlite") as store:
+        score_architectures(first, genotypes, store, NullProgress(), processes=1)
+        assert score_architectures(twin, genotypes, store, NullProgress(), processes=1).copied == 2
+    assert scored(twin, genotypes, tmp_path / "s.sqlite") == alone
 
 
 def test_labels_are_part_of_the_key_of_scores_that_read_them(job: ScoringJob) -> None:
