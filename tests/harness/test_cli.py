@@ -116,7 +116,8 @@ def test_score_adds_up_several_scorers(tmp_path: Path) -> None:
     document = score(
         tmp_path / "s.sqlite", CELLS[:3], "--scorer", "naswot", "--scorer", "naswot-published", "--json"
     ).document
-    assert document["computed"] == 6
+    assert document["computed"] + document["copied"] == 6
+    assert document["copied"] == document["scorers"]["naswot-published"]["copied"] > 0
     assert list(document["scorers"]) == ["naswot", "naswot-published"]
 
 
