@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from spaces.compiled import compiled
 from spaces.errors import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -188,19 +188,33 @@ def _dense_ranks(values: Floats) -> Integers:
     return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
-def _unit_range(values: Floats) -> Floats:
-    """Values moved and scaled to [0, 1], which no correlation notices and no square can overflow."""
-    values = values / max(values.max(), -values.min())
-    low = values.min()
-    return np.asarray((values - low) / (values.max() - low), dtype=np.float64)
-
-
 # A bootstrap draw is a count for each pair. So the sorting is done once for all draws: with pairs in the order
 # of x, Kendall is one pass over a Fenwick tree of y, and ranks are running sums of counts.
 
+_loop = compiled(nogil=True, error_model="numpy")
 
-def _kendall_loop(x_codes: Integers, y_codes: Integers, counts: Integers) -> float:
-    """What ``weighted_kendall`` computes, in the subset of Python that numba compiles."""
+
+def weighted_kendall(x_codes: Integers, y_codes: Integers, counts: Integers) -> float:
+    """Kendall's tau-b where pair i stands ``counts[i]`` times; all int64 [n].
+
+    ``x_codes`` ascends, ``y_codes`` are ranks from 0 to at most n - 1. NaN where one side is constant.
+    O(n log n).
+    """
+    return float(_kendall(x_codes, y_codes, counts))
+
+
+def weighted_pearson(x: Floats, y: Floats, counts: Integers) -> float:
+    """Pearson's r of float64 x and y [n] where pair i stands ``counts[i]`` times; NaN where one is constant."""
+    return float(_pearson(x, y, counts))
+
+
+def weighted_spearman(x_codes: Integers, y_codes: Integers, counts: Integers) -> float:
+    """Spearman's rho where pair i stands ``counts[i]`` times; codes are ranks from 0 to at most n - 1."""
+    return float(_spearman(x_codes, y_codes, counts))
+
+
+@_loop
+def _kendall(x_codes: Integers, y_codes: Integers, counts: Integers) -> float:
     n = len(counts)
     tree = np.zeros(n + 1, np.int64)  # Fenwick tree over y: position r + 1 covers rank r
     of_y = np.zeros(n, np.int64)
@@ -243,39 +257,74 @@ def _kendall_loop(x_codes: Integers, y_codes: Integers, counts: Integers) -> flo
     return min(1.0, max(-1.0, tau))
 
 
-_compiled_kendall = numba.njit(nogil=True)(_kendall_loop)
+@_loop
+def _unit_range(values: Floats) -> Floats:
+    """Values moved and scaled to [0, 1], which no correlation notices and no square can overflow.
 
-
-def weighted_kendall(x_codes: Integers, y_codes: Integers, counts: Integers) -> float:
-    """Kendall's tau-b where pair i stands ``counts[i]`` times; all int64 [n].
-
-    ``x_codes`` ascends, ``y_codes`` are ranks from 0 to at most n - 1. NaN where one side is constant.
-    O(n log n), compiled at the first call.
+    Empty where they are constant.
     """
-    return float(_compiled_kendall(x_codes, y_codes, counts))
+    low, high = math.inf, -math.inf
+    for value in values:
+        low, high = min(low, value), max(high, value)
+    if not low < high:
+        return np.empty(0)
+    scale = max(high, -low)
+    low, high = low / scale, high / scale
+    return (values / scale - low) / (high - low)
 
 
-def weighted_pearson(x: Floats, y: Floats, counts: Integers) -> float:
-    """Pearson's r of float64 x and y [n] where pair i stands ``counts[i]`` times; NaN where one is constant."""
-    drawn = counts > 0
-    x, y, counts = x[drawn], y[drawn], counts[drawn]
-    if np.all(x == x[0]) or np.all(y == y[0]):
-        return math.nan
+@_loop
+def _drawn(values: Floats, counts: Integers) -> Floats:
+    """Values that are drawn at least once, without branches that the processor could not foresee."""
+    found = np.empty(len(counts) + 1)
+    size = 0
+    for i in range(len(counts)):
+        found[size] = values[i]
+        size += counts[i] > 0
+    return found[:size]
+
+
+@_loop
+def _centre(values: Floats, counts: Floats) -> None:
+    """Take the weighted mean away."""
+    total = 0.0
+    for i in range(len(counts)):
+        total += counts[i] * values[i]
+    values -= total / counts.sum()
+
+
+@_loop
+def _pearson(x: Floats, y: Floats, counts: Integers) -> float:
     # scaled anew for each draw: one without the largest values may lie in a tiny part of the range
-    u, v = _unit_range(x), _unit_range(y)
-    u -= np.average(u, weights=counts)
-    v -= np.average(v, weights=counts)
-    weighted_u, weighted_v = u * counts, v * counts
-    r = float(weighted_u @ v) / math.sqrt(weighted_u @ u) / math.sqrt(weighted_v @ v)
-    return min(1.0, max(-1.0, r))
+    u, v = _unit_range(_drawn(x, counts)), _unit_range(_drawn(y, counts))
+    if not len(u) or not len(v):
+        return math.nan
+    weights = _drawn(counts.astype(np.float64), counts)
+    _centre(u, weights)
+    _centre(v, weights)
+    both, of_u, of_v = 0.0, 0.0, 0.0
+    for i in range(len(weights)):
+        both += weights[i] * u[i] * v[i]
+        of_u += weights[i] * u[i] * u[i]
+        of_v += weights[i] * v[i] * v[i]
+    return min(1.0, max(-1.0, both / math.sqrt(of_u) / math.sqrt(of_v)))
 
 
-def weighted_spearman(x_codes: Integers, y_codes: Integers, counts: Integers) -> float:
-    """Spearman's rho where pair i stands ``counts[i]`` times; codes are ranks from 0 to at most n - 1."""
-    return weighted_pearson(_middle_ranks(x_codes, counts), _middle_ranks(y_codes, counts), counts)
-
-
+@_loop
 def _middle_ranks(codes: Integers, counts: Integers) -> Floats:
-    """Mean rank, from 0, of each pair among all ``counts.sum()`` values; float64 [n]."""
-    sizes = np.bincount(codes, weights=counts)
-    return (np.cumsum(sizes) - (sizes + 1) / 2)[codes]
+    """Mean rank, from 0, of each pair among all ``counts.sum()`` values."""
+    ranks = np.zeros(len(codes))
+    for i in range(len(codes)):
+        ranks[codes[i]] += counts[i]
+    before = 0.0
+    for code in range(len(codes)):
+        size = ranks[code]
+        ranks[code] = before + (size - 1) / 2
+        before += size
+    return ranks[codes]
+
+
+@_loop
+def _spearman(x_codes: Integers, y_codes: Integers, counts: Integers) -> float:
+    rho: float = _pearson(_middle_ranks(x_codes, counts), _middle_ranks(y_codes, counts), counts)
+    return rho

@@ -1,27 +1,16 @@
-"""Popcounts and channel statistics, compiled by numba when first used: the user needs no compiler.
+"""Popcounts, channel statistics and determinants, compiled when first used.
 
 Everything here runs on one core and in one fixed order, so its results do not depend on threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled without the interpreter lock; kept on disk where the machine lets numba write a cache."""
-    try:
-        compiled: Callable[..., Any] = numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:
-        compiled = numba.njit(nogil=True)(function)
-    return compiled
+from spaces.compiled import compiled
 
 
-@_compiled
+@compiled(nogil=True)
 def add_equal_bits(bits, units, multiplicity, kernel):  # type: ignore[no-untyped-def]
     """Add multiplicity x (units - Hamming distance of rows i and j) to kernel[i, j] for j >= i.
 
@@ -41,7 +30,7 @@ def add_equal_bits(bits, units, multiplicity, kernel):  # type: ignore[no-untype
             kernel[i, j] += multiplicity * (units - distance)
 
 
-@_compiled
+@compiled(nogil=True)
 def channel_moments(values, mean, variance):  # type: ignore[no-untyped-def]
     """Mean and biased variance of each column of values float32 [M, C], summed row by row in float64."""
     rows, channels = values.shape
@@ -58,7 +47,7 @@ def channel_moments(values, mean, variance):  # type: ignore[no-untyped-def]
         variance[channel] = max(squares[channel] / rows - average * average, 0.0)
 
 
-@_compiled
+@compiled(nogil=True)
 def eliminate(matrix, smallest, pivots):  # type: ignore[no-untyped-def]
     """Gaussian elimination of a symmetric matrix float64 [B, B] into pivots float64 [B].
 

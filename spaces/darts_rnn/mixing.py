@@ -8,33 +8,20 @@ tanh(x) = (2 y - 1) / (2 y^2 - 2 y + 1) for y = sigmoid(x).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from spaces.compiled import compiled
 
 EPSILON = 1e-5
 """Added to variances, as torch's batch norm does."""
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled; kept on disk where the machine lets numba write a cache.
-
-    Sums may be reordered so that they vectorise. What is not a number stays so: a search must notice.
-    """
-    settings: dict[str, Any] = {
-        "nogil": True,
-        "error_model": "numpy",
-        "fastmath": {"reassoc", "contract", "nsz", "arcp"},
-    }
-    try:
-        compiled: Callable[..., Any] = numba.njit(cache=True, **settings)(function)
-    except RuntimeError:
-        compiled = numba.njit(**settings)(function)
-    return compiled
+# Sums may be reordered so that they vectorise. What is not a number stays so: a search must notice.
+_loop = compiled(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 
 class Node(NamedTuple):
@@ -142,7 +129,7 @@ def _arrays(node: Node) -> list[Any]:
     return [part.numpy() for part in node]
 
 
-@_compiled
+@_loop
 def _mix(before, weights, product, squashed, output, scale):  # type: ignore[no-untyped-def]
     """Fill output and scale; arrays as in `Node`."""
     edges, batch, width = before.shape
@@ -180,7 +167,7 @@ def _mix(before, weights, product, squashed, output, scale):  # type: ignore[no-
             output[row, unit] *= total[unit]
 
 
-@_compiled
+@_loop
 def _through_mix(  # type: ignore[no-untyped-def]
     before, weights, product, squashed, to_sum, to_before, to_product, to_weights
 ):
