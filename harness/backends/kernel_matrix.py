@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.backends.popcount import add_equal_bits
+from harness.backends.loops import add_equal_bits, pack_signs
 
 EXACT_FLOAT32_UNITS = 1 << 24
 """Sums of ones up to here are exact in float32."""
@@ -27,13 +27,13 @@ class KernelMatrix:
 
     def add(self, relu_input: Tensor, multiplicity: int = 1) -> None:
         """Count `multiplicity` ReLUs whose input is [B, ...]; active where it is above 0."""
-        codes = _rows(relu_input)
-        units = codes.shape[1]
+        rows = _rows(relu_input)
+        units = rows.shape[1]
         self.units += multiplicity * units
-        if codes.device.type == "cpu":
-            add_equal_bits(_packed(codes), units, multiplicity, self._upper)
+        if rows.device.type == "cpu":
+            add_equal_bits(_packed(rows), units, multiplicity, self._upper)
         else:
-            self._add_elsewhere(multiplicity * _equal_bits(codes))
+            self._add_elsewhere(multiplicity * _equal_bits(rows > 0))
 
     def add_distances(self, distances: Tensor, units: int, multiplicity: int) -> None:
         """Count `multiplicity` x `units` ReLUs whose codes are `distances` apart, int64 [B, B]."""
@@ -55,18 +55,20 @@ class KernelMatrix:
 
 
 def _rows(relu_input: Tensor) -> Tensor:
-    """Whether each unit is active, bool [B, D], units in memory order so that nothing is copied about."""
-    active = relu_input > 0
-    if active.dim() == 4 and active.is_contiguous(memory_format=torch.channels_last):
-        active = active.permute(0, 2, 3, 1)
-    return active.reshape(active.shape[0], -1)
+    """The units of each image, [B, D], in memory order so that nothing is copied about."""
+    relu_input = relu_input.detach()
+    if relu_input.dim() == 4 and relu_input.is_contiguous(memory_format=torch.channels_last):
+        relu_input = relu_input.permute(0, 2, 3, 1)
+    return relu_input.reshape(relu_input.shape[0], -1)
 
 
-def _packed(codes: Tensor) -> NDArray[np.uint64]:
+def _packed(rows: Tensor) -> NDArray[np.uint64]:
     """Codes as words of 64 bits, uint64 [B, ceil(D / 64)]; bits past D are 0 in every row."""
-    packed = np.packbits(codes.numpy(), axis=1)
-    missing = -packed.shape[1] % 8
-    return np.pad(packed, ((0, 0), (0, missing))).view(np.uint64) if missing else packed.view(np.uint64)
+    codes = np.empty((rows.shape[0], -(-rows.shape[1] // 64)), np.uint64)
+    # Halves and integers are floats too; a double may be too small for one.
+    values = rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
+    pack_signs(values.contiguous().numpy(), codes)
+    return codes
 
 
 def _equal_bits(codes: Tensor) -> Tensor:

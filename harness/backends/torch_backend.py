@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.backends.kernel_matrix import KernelMatrix
-from harness.backends.popcount import channel_moments
+from harness.backends.loops import channel_moments, normalise, pool_around
 from spaces.plan import IMAGES, AveragePool, BatchNorm, Convolution, Plan, ReLUCode, Step, Sum
 from spaces.weights import draw_weight
 
@@ -78,7 +78,7 @@ class TorchBackend:
             case Convolution():
                 source = buffers[step.source]
                 output = self._convolve(step, F.relu(source) if step.rectify else source)
-                return batch_norm(output) if step.normalise else output
+                return batch_norm(output, in_place=True) if step.normalise else output
             case AveragePool():
                 return average_pool(step, buffers[step.source])
             case Sum():
@@ -121,7 +121,19 @@ def _output(step: Step) -> str | None:
 
 def average_pool(step: AveragePool, x: Tensor) -> Tensor:
     """Mean over each window of x [B, C, H, W]; pixels of the padding are not counted."""
+    if x.device.type == "cpu" and (step.kernel, step.stride, step.padding) == (3, 1, 1) and x.shape[3] > 1:
+        return _pooled_around(x)
     return F.avg_pool2d(x, step.kernel, step.stride, step.padding, count_include_pad=False)
+
+
+def _pooled_around(x: Tensor) -> Tensor:
+    """`average_pool` over the 3x3 pixels around each, on CPU: torch's own takes five times as long."""
+    pixels = x.permute(0, 2, 3, 1)
+    images, height, width, channels = pixels.shape
+    values = pixels.reshape(images, height, width * channels).numpy()
+    pooled = np.empty_like(values)
+    pool_around(values, channels, pooled)
+    return torch.from_numpy(pooled).view(pixels.shape).permute(0, 3, 1, 2)
 
 
 def total(terms: Iterable[Tensor]) -> Tensor:
@@ -158,15 +170,19 @@ def _exact_settings() -> list[tuple[Any, str, bool | str]]:
     return [(cudnn, "enabled", True), (cudnn, "benchmark", False), (cudnn, "deterministic", True), *precision]
 
 
-def batch_norm(x: Tensor) -> Tensor:
+def batch_norm(x: Tensor, *, in_place: bool = False) -> Tensor:
     """x [B, C, H, W] with each channel at mean 0 and variance 1 over the batch; scale 1, shift 0.
 
     On CPU the sums run in one fixed order: torch's own reduction over channels-last memory is split by the
-    number of threads, and its last bits with it.
+    number of threads, and its last bits with it. `in_place` allows that x is written over.
     """
     if x.device.type != "cpu":
         return F.batch_norm(x, None, None, training=True, eps=EPSILON)
-    rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]).numpy()
-    mean, variance = np.empty((2, x.shape[1]), np.float32)
-    channel_moments(rows, mean, variance)
-    return F.batch_norm(x, torch.from_numpy(mean), torch.from_numpy(variance), training=False, eps=EPSILON)
+    pixels = x.permute(0, 2, 3, 1)
+    values = pixels.reshape(-1, x.shape[1]).numpy()
+    mean, variance = np.empty((2, x.shape[1]))
+    channel_moments(values, mean, variance)
+    scale = 1 / np.sqrt(variance + EPSILON)
+    out = values if in_place else values.copy()
+    normalise(out, scale.astype(np.float32), (-mean * scale).astype(np.float32))
+    return torch.from_numpy(out).view(pixels.shape).permute(0, 3, 1, 2)

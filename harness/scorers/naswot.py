@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.backends.loops import eliminate
 from harness.backends.module import module_kernel
-from harness.backends.popcount import eliminate
 from harness.scorers.base import Reads, Score, Scorer
 from spaces.base import Counting
 from spaces.plan import Plan

@@ -1,5 +1,7 @@
 """NASWOT under its two names, against the published procedure written plainly, on real images."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,20 @@ def test_matrix_products_of_other_devices_count_the_same():
 
     active = torch.rand(9, 301, generator=torch.Generator().manual_seed(0)) > 0.4
     assert (_equal_bits(active) == plain_kernel(active.numpy())).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int32])
+def test_values_of_every_type_have_their_signs(dtype):
+    values = torch.tensor([[1, -1, 0, 2] * 20, [1, 1, 0, -2] * 20]).to(dtype)
+    matrix = KernelMatrix(2)
+    matrix.add(values.requires_grad_() if dtype.is_floating_point else values)
+    assert matrix.matrix().tolist() == [[80, 40], [40, 80]]
+
+
+def test_what_is_not_a_number_is_not_active():
+    matrix = KernelMatrix(2)
+    matrix.add(torch.tensor([[math.nan, math.inf, 1e-300], [-1.0, 1.0, -1e-300]], dtype=torch.float64))
+    assert matrix.matrix().tolist() == [[3, 2], [2, 3]]
 
 
 def test_zero_is_not_active():

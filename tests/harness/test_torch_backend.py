@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from harness.backends.kernel_matrix import KernelMatrix
-from harness.backends.popcount import eliminate
-from harness.backends.torch_backend import TorchBackend, batch_norm, exact_float32
+from harness.backends.loops import eliminate
+from harness.backends.torch_backend import TorchBackend, average_pool, batch_norm, exact_float32
 from spaces.nasbench201 import NASBench201, NASBench201Config
 from spaces.plan import (
     IMAGES,
@@ -62,6 +62,23 @@ def test_average_pool_does_not_count_the_padding(kernel, stride, padding):
     ones = F.avg_pool2d(torch.ones_like(images()).double(), kernel, stride, padding)
     expected = F.avg_pool2d(images().double(), kernel, stride, padding) / ones
     torch.testing.assert_close(output_of(step, images()), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(1, 1, 2), (2, 2, 3), (5, 3, 8), (16, 1, 1), (4, 5, 1)])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_pools_around_every_pixel_of_small_maps(channels, height, width, layout):
+    x = images(2, channels, height, width)
+    expected = F.avg_pool2d(x.double(), 3, 1, 1, count_include_pad=False)
+    found = average_pool(AveragePool("y", IMAGES, 3, 1, 1), x.contiguous(memory_format=layout))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_norm_step_leaves_what_it_reads():
+    x = images()
+    steps = (BatchNorm("y", IMAGES), ReLUCode("y", 1), Sum("z", ("y", IMAGES)), ReLUCode("z", 1))
+    found = []
+    TorchBackend(CPU, 0).run(Plan(tuple(x.shape[1:]), steps), x, lambda relu_input, _: found.append(relu_input))
+    torch.testing.assert_close(found[1], found[0] + images())
 
 
 def test_sum_counts_a_term_as_often_as_it_stands():
