@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -23,12 +23,29 @@ EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 3
 
 app = typer.Typer(
-    help="Score untrained networks and say honestly how well the score predicts trained accuracy.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from harness.machine import versions
+
+        print(versions())
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print versions and exit.")
+    ] = False,
+) -> None:
+    """Score untrained networks and say honestly how well the score predicts trained accuracy."""
+    del version
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from harness.backends.native import unavailable
 from harness.cli import main
+from harness.machine import versions
 from harness.store import EXPORT_COLUMNS
 from spaces.nasbench201 import NASBench201
 
@@ -95,6 +96,15 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = pd.DataFrame({"architecture": [*CELLS, DEAD], "accuracy": accuracies, "early": accuracies / 2})
     frame.to_csv(path, index=False)
     return path
+
+
+# -- the command itself
+
+
+def test_version_names_what_results_depend_on() -> None:
+    outcome = tfnas("--version")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.strip() == versions()
 
 
 # -- score
