@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,8 @@ class Comparison:
     """One ranking beside the truth, same length: NaN in `scores` where there is none, with its reasons counted.
 
     Higher scores are better. `context` is None for rankings that are not scores; `computed` and `seconds` say
-    what the scores cost, in wall clock of the runs that computed them.
+    what the scores cost, in wall clock of the runs that computed them; `copied` counts those of earlier scorers
+    that cost nothing here.
     """
 
     scorer: str
@@ -52,6 +53,7 @@ class Comparison:
     context: ScoreContext | None = None
     computed: int = 0
     seconds: float = 0.0
+    copied: Mapping[str, int] = field(default_factory=dict)
 
 
 def table_truth(table: TruthTable, column: str | None, space: AnySpace) -> Truth:
@@ -186,7 +188,20 @@ def _of_scores(store: Store, number: int, name: str, truth: Truth, drop_missing:
         context=context,
         computed=sum(run.computed for run in runs),
         seconds=sum(run.seconds for run in runs),
+        copied=_copied(store, number),
     )
+
+
+def _copied(store: Store, number: int) -> dict[str, int]:
+    """Scores of a context that were copied from one made before it, by that one's scorer."""
+    everything = store.score_contexts()
+    twins = load_scorer(everything[number].scorer).twins
+    found = {
+        context.scorer: store.shared_scores(number, earlier)
+        for earlier, context in everything.items()
+        if earlier < number and context.scorer in twins
+    }
+    return {scorer: count for scorer, count in found.items() if count}
 
 
 def _of_baseline(name: str, values: Mapping[str, float], labels: Sequence[str], truth: Truth) -> Comparison:

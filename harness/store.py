@@ -162,6 +162,14 @@ class Store:
             [(target, source, canonical) for canonical in canonicals],
         )
 
+    def shared_scores(self, context: int, other: int) -> int:
+        """Scores that two contexts have in common, copied from one to the other: as equal seconds show."""
+        query = (
+            "SELECT count(*) FROM scores AS mine JOIN scores AS theirs USING (canonical, seconds, versions) "
+            "WHERE mine.context = ? AND theirs.context = ?"
+        )
+        return int(self.rows(query, context, other)[0][0])
+
     def score_contexts(self) -> dict[int, ScoreContext]:
         """All contexts by number, in the order they were made."""
         columns = ", ".join(field.name for field in fields(ScoreContext))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from harness.comparison import Comparison
 from harness.machine import versions
+from harness.records import ScoreContext
 from reports.page import Cost, Ranking, Report
 from reports.statistics import Agreement, agreement
 
@@ -49,7 +50,7 @@ def build_report(
             comparison.scorer,
             comparison.computed,
             comparison.seconds,
-            f"{comparison.context.backend} on {comparison.context.device}, batch {comparison.context.batch_size}",
+            _circumstances(comparison, comparison.context),
         )
         for comparison in comparisons
         if comparison.context is not None and comparison.computed
@@ -62,6 +63,13 @@ def build_report(
         cost=(*costs, *extra),
         provenance=_provenance(comparisons, command),
     )
+
+
+def _circumstances(comparison: Comparison, context: ScoreContext) -> str:
+    """Where scores were computed, and how many more were not."""
+    parts = [f"{context.backend} on {context.device}", f"batch {context.batch_size}"]
+    parts += [f"{count:,} more copied from {scorer}" for scorer, count in comparison.copied.items()]
+    return ", ".join(parts)
 
 
 def _summary(found: Sequence[Agreement]) -> str:

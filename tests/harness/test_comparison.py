@@ -18,6 +18,7 @@ from harness.comparison import (
 from harness.records import Run, ScoreContext, ScoreRecord, TrainingContext, TrainingRecord
 from harness.store import Store
 from harness.truth import TruthTable, load_truth
+from reports.build import agreements, build_report
 from spaces.errors import InputError
 from spaces.nasbench201 import NASBench201, NASBench201Config
 
@@ -238,6 +239,19 @@ def test_two_contexts_of_one_scorer_are_told_apart_by_what_differs(store: Store,
         "params",
         "flops",
     ]
+
+
+def test_scores_copied_from_another_scorer_are_counted_beside_the_cost(store: Store, tmp_path: Path) -> None:
+    first = store.score_context(CONTEXT)
+    second = store.score_context(replace(CONTEXT, scorer="naswot-published"))
+    store.ask(second, [(cell, cell) for cell in CELLS])
+    store.copy_scores(first, second, CELLS[:4])
+    store.add_scores(second, [ScoreRecord(cell, 7.0, None, 0.2) for cell in CELLS[4:]])
+    truth = table_truth(table(tmp_path), "accuracy", SPACE)
+    original, copy = compare(store, [first, second], truth)[:2]
+    assert (original.copied, copy.copied) == ({}, {"naswot": 4})
+    (cost,) = build_report("t", [replace(copy, computed=2)], agreements([copy]), command="c").cost
+    assert cost.note == "torch on cpu, batch 16, 4 more copied from naswot"
 
 
 def test_the_cost_is_that_of_all_runs(store: Store, tmp_path: Path) -> None:
