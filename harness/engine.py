@@ -258,7 +258,7 @@ def _copy_from_twins(store: Store, job: ScoringJob, missing: Sequence[str]) -> N
     """
     scorer, space = load_scorer(job.scorer), load_space(job.space)
     numbers = {replace(context, dataset=""): number for number, context in store.score_contexts().items()}
-    for twin in map(load_scorer, scorer.twins):
+    for twin in map(load_scorer, scorer.twins if missing else ()):
         there = numbers.get(replace(replace(job, scorer=twin.name).context(), dataset=""))
         if there is None:
             continue
