@@ -1,6 +1,7 @@
 """Do gradient scores of DARTS genotypes agree with the published ones once each pool is normalised?
 
     python -m benchmarks.darts_pools --peers darts_nasbench301_peer_scores.parquet --data npz:FILE [--first 40]
+        [--scorer snip --scorer grasp]
 
 The network of the published scores has a batch norm without scale and shift after every pool; that of DARTS's
 authors, which ours is, has none. Both are scored here, with equal weights on one batch, and compared with the
@@ -19,18 +20,18 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import nn
 
-from harness.backends import load_backend
-from harness.datasets import draw_batch, load_dataset
+from harness.backends import Backend, load_backend
+from harness.datasets import Batch, draw_batch, load_dataset
 from harness.machine import versions
 from harness.progress import progress_bar
-from harness.scorers.gradients import SNIP, Fisher, GradNorm, Plain
+from harness.scorers.base import Family, Scorer, load_scorer, shared_pass
 from reports.studies.resampling import bootstrap
 from spaces.darts.network import CellNetwork
 from spaces.operations import NormalisedPool
 from spaces.registry import load_space
 
-SCORERS = (SNIP(), GradNorm(), Fisher(), Plain())
-"""Those of one backward pass."""
+ONE_BACKWARD = ("snip", "grad_norm", "fisher", "plain")
+"""Scorers of one backward pass."""
 
 
 def main() -> None:
@@ -39,14 +40,16 @@ def main() -> None:
     parser.add_argument("--peers", required=True, help="Parquet table of published scores, column genotype")
     parser.add_argument("--data", required=True, help="data set of 32x32 colour images, such as npz:FILE")
     parser.add_argument("--first", type=int, default=40, help="genotypes of the table")
+    parser.add_argument("--scorer", action="append", help=f"default: {', '.join(ONE_BACKWARD)}")
     options = parser.parse_args()
+    scorers = [load_scorer(name) for name in options.scorer or ONE_BACKWARD]
     torch.set_num_threads(1)
     peers = pd.read_parquet(options.peers).iloc[: options.first]
     space = load_space("darts")
     config = space.configure(input_channels=3, image_size=32, classes=10, channels=32, cells=8)
     dataset = load_dataset(options.data)
     backend = load_backend("torch", torch.device("cpu"), 0)
-    values = np.empty((4, len(SCORERS), len(peers)))
+    values = np.empty((4, len(scorers), len(peers)))
     with progress_bar("score", len(peers)) as progress:
         for column, text in enumerate(peers.genotype):
             seeds = (0, 0, 1 + column, 1 + len(peers) + column)
@@ -54,16 +57,30 @@ def main() -> None:
                 network = space.network(space.parse(text), config, seed)
                 if kind:
                     normalise_pools(network)
-                seen = SCORERS[0].look(network, draw_batch(dataset, 32, seed), backend)
-                values[kind, :, column] = [scorer.value(seen).value for scorer in SCORERS]
+                values[kind, :, column] = scores(scorers, network, draw_batch(dataset, 32, seed), backend)
             progress.advance(1)
     print("\n| scorer | as the authors' | pools normalised | two draws |\n| --- | ---: | ---: | ---: |")
-    for row, scorer in enumerate(SCORERS):
+    for row, scorer in enumerate(scorers):
         as_is, normalised, one, other = values[:, row]
         published = peers[scorer.name].to_numpy(float)
         pairs = ((as_is, published), (normalised, published), (one, other))
         print(f"| {scorer.name} | {' | '.join(agreement(*pair) for pair in pairs)} |")
     print(f"\n{len(peers)} genotypes, Spearman with published; {versions()}")
+
+
+def scores(scorers: list[Scorer], network: nn.Module, batch: Batch, backend: Backend) -> list[float | None]:
+    """Values of one network, those of a family by one pass."""
+    seen: dict[object, object] = {}
+    values = []
+    for scorer in scorers:
+        if not isinstance(scorer, Family):
+            values.append(scorer.score(network, batch, backend).value)
+            continue
+        family = shared_pass(scorer)
+        if family not in seen:
+            seen[family] = scorer.look(network, batch, backend)
+        values.append(scorer.value(seen[family]).value)
+    return values
 
 
 def normalise_pools(network: nn.Module) -> None:

@@ -429,7 +429,9 @@ def test_torchvision_networks_are_scored_by_name_or_say_why_not(tmp_path: Path) 
 
 # -- processes, signals and kills
 
-LONG = ("--sample", "200", "--chunk", "1", *TINY)
+# A second or more of work after the first score, so that a signal meets it on a busy machine too.
+SMALL = ("--image-size", "16", "--channels", "16", "--cells", "3", "--batch-size", "128")
+LONG = ("--sample", "200", "--chunk", "1", *SMALL)
 # -P: the package as installed, as in this process, not the one in the working directory.
 PROGRAM = (sys.executable, "-P", "-c", "from harness.cli import main; main()")
 
