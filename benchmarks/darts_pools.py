@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import nn
 
-from harness.backends import Backend, load_backend
-from harness.datasets import Batch, draw_batch, load_dataset
+from harness.backends import load_backend
+from harness.datasets import draw_batch, load_dataset
 from harness.machine import versions
 from harness.progress import progress_bar
-from harness.scorers.base import Family, Scorer, load_scorer, shared_pass
+from harness.scorers.base import load_scorer, scores_of
 from reports.studies.resampling import bootstrap
 from spaces.darts.network import CellNetwork
 from spaces.operations import NormalisedPool
@@ -57,7 +57,8 @@ def main() -> None:
                 network = space.network(space.parse(text), config, seed)
                 if kind:
                     normalise_pools(network)
-                values[kind, :, column] = scores(scorers, network, draw_batch(dataset, 32, seed), backend)
+                found = scores_of(scorers, network, draw_batch(dataset, 32, seed), backend)
+                values[kind, :, column] = [score.value for score in found]
             progress.advance(1)
     print("\n| scorer | as the authors' | pools normalised | two draws |\n| --- | ---: | ---: | ---: |")
     for row, scorer in enumerate(scorers):
@@ -66,21 +67,6 @@ def main() -> None:
         pairs = ((as_is, published), (normalised, published), (one, other))
         print(f"| {scorer.name} | {' | '.join(agreement(*pair) for pair in pairs)} |")
     print(f"\n{len(peers)} genotypes, Spearman with published; {versions()}")
-
-
-def scores(scorers: list[Scorer], network: nn.Module, batch: Batch, backend: Backend) -> list[float | None]:
-    """Values of one network, those of a family by one pass."""
-    seen: dict[object, object] = {}
-    values = []
-    for scorer in scorers:
-        if not isinstance(scorer, Family):
-            values.append(scorer.score(network, batch, backend).value)
-            continue
-        family = shared_pass(scorer)
-        if family not in seen:
-            seen[family] = scorer.look(network, batch, backend)
-        values.append(scorer.value(seen[family]).value)
-    return values
 
 
 def normalise_pools(network: nn.Module) -> None:

@@ -27,7 +27,7 @@ from harness.datasets import Batch, draw_batch, load_dataset
 from harness.engine import ScoringJob, score_architectures, some_plans
 from harness.machine import versions
 from harness.progress import NullProgress
-from harness.scorers.base import Family, load_scorer
+from harness.scorers.base import load_scorer, scores_of
 from harness.store import Store
 from spaces.nasbench201 import Cell, NASBench201, NASBench201Config
 
@@ -94,13 +94,8 @@ def print_ratios(cells: Sequence[Cell], batch: Batch) -> None:
 
 def together(names: Sequence[str], cell: Cell, batch: Batch) -> list[float]:
     """Our scores of a cell, the family's by one pass; the network is built."""
-    scorers = [load_scorer(name) for name in names]
     network = SPACE.network(cell, CONFIG, SEED)
-    first = scorers[0]
-    if not isinstance(first, Family):
-        return [first.score(network, batch, BACKEND).value or 0.0]
-    seen = first.look(network, batch, BACKEND)
-    return [scorer.value(seen).value or 0.0 for scorer in scorers if isinstance(scorer, Family)]
+    return [score.value or 0.0 for score in scores_of(list(map(load_scorer, names)), network, batch, BACKEND)]
 
 
 def layers_of(network: nn.Module) -> list[nn.Conv2d | nn.Linear]:

@@ -161,7 +161,8 @@ def compare(
 
 
 def _of_scores(store: Store, number: int, name: str, truth: Truth, drop_missing: bool) -> Comparison:
-    context = store.score_contexts()[number]
+    everything = store.score_contexts()
+    context = everything[number]
     asked = store.asked_scores(number)
     found = [(architecture, record, truth.lookup(architecture)) for architecture, record in asked]
     missing = [architecture for architecture, _, accuracy in found if accuracy is None]
@@ -188,13 +189,12 @@ def _of_scores(store: Store, number: int, name: str, truth: Truth, drop_missing:
         context=context,
         computed=sum(run.computed for run in runs),
         seconds=sum(run.seconds for run in runs),
-        copied=_copied(store, number),
+        copied=_copied(store, number, everything),
     )
 
 
-def _copied(store: Store, number: int) -> dict[str, int]:
+def _copied(store: Store, number: int, everything: Mapping[int, ScoreContext]) -> dict[str, int]:
     """Scores of a context that were copied from one made before it, by that one's scorer."""
-    everything = store.score_contexts()
     twins = load_scorer(everything[number].scorer).twins
     found = {
         context.scorer: store.shared_scores(number, earlier)

@@ -172,10 +172,11 @@ def score_together(
         store.ask(context, asked)
     known = {scorer: _known(store, context, times_asked) for scorer, context in contexts.items()}
     cached = {scorer: len(records) for scorer, records in known.items()}
+    copied: dict[str, dict[str, ScoreRecord]] = {}
     for job in jobs:
-        _copy_from_twins(store, job, [text for text in times_asked if text not in known[job.scorer]])
-    known = {scorer: _known(store, context, times_asked) for scorer, context in contexts.items()}
-    copied = {scorer: len(records) - cached[scorer] for scorer, records in known.items()}
+        lacking = [text for text in times_asked if text not in known[job.scorer]]
+        copied[job.scorer] = _copy_from_twins(store, job, lacking)
+        known[job.scorer] |= copied[job.scorer]
     missing = [_Task(text, tuple(name for name in known if text not in known[name])) for text in times_asked]
     missing = [task for task in missing if task.scorers]
     progress.advance(len(asked) - len(missing))
@@ -200,7 +201,7 @@ def score_together(
             known[job.scorer],
             times_asked,
             cached[job.scorer],
-            copied[job.scorer],
+            len(copied[job.scorer]),
             seconds,
             interrupted=interrupted,
         )
@@ -251,20 +252,25 @@ def _known(store: Store, context: int, asked: Container[str]) -> dict[str, Score
     return {text: record for text, record in store.scores(context).items() if text in asked}
 
 
-def _copy_from_twins(store: Store, job: ScoringJob, missing: Sequence[str]) -> None:
+def _copy_from_twins(store: Store, job: ScoringJob, missing: Sequence[str]) -> dict[str, ScoreRecord]:
     """Copy the scores that a twin of the scorer has in the store, of architectures that have one plan for both.
 
     Without a plan both see the network as written.
     """
     scorer, space = load_scorer(job.scorer), load_space(job.space)
+    copied: dict[str, ScoreRecord] = {}
+    if not missing or not scorer.twins:
+        return copied
     numbers = {replace(context, dataset=""): number for number, context in store.score_contexts().items()}
-    for twin in map(load_scorer, scorer.twins if missing else ()):
+    for twin in map(load_scorer, scorer.twins):
         there = numbers.get(replace(replace(job, scorer=twin.name).context(), dataset=""))
         if there is None:
             continue
         known = store.scores(there)
         same = [text for text in missing if text in known and _one_plan(space, job.config, text, scorer, twin)]
         store.copy_scores(there, store.score_context(job.context()), same)
+        copied |= {text: known[text] for text in same}
+    return copied
 
 
 def _one_plan(space: AnySpace, config: NetworkConfig, text: str, scorer: Scorer, twin: Scorer) -> bool:

@@ -210,7 +210,7 @@ def weighted_pearson(x: Floats, y: Floats, counts: Integers) -> float:
 
 def weighted_spearman(x_codes: Integers, y_codes: Integers, counts: Integers) -> float:
     """Spearman's rho where pair i stands ``counts[i]`` times; codes are ranks from 0 to at most n - 1."""
-    return float(_spearman(x_codes, y_codes, counts))
+    return weighted_pearson(_middle_ranks(x_codes, counts), _middle_ranks(y_codes, counts), counts)
 
 
 @_loop
@@ -322,9 +322,3 @@ def _middle_ranks(codes: Integers, counts: Integers) -> Floats:
         ranks[code] = before + (size - 1) / 2
         before += size
     return ranks[codes]
-
-
-@_loop
-def _spearman(x_codes: Integers, y_codes: Integers, counts: Integers) -> float:
-    rho: float = _pearson(_middle_ranks(x_codes, counts), _middle_ranks(y_codes, counts), counts)
-    return rho

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
@@ -87,6 +88,23 @@ class Family(Scorer, Generic[Seen]):
     def score(self, candidate: Plan | Complexity | nn.Module, batch: Batch, backend: Backend) -> Score:
         """Score of one network by a pass of its own."""
         return self.value(self.look(candidate, batch, backend))
+
+
+def scores_of(
+    scorers: Sequence[Scorer], candidate: Plan | Complexity | nn.Module, batch: Batch, backend: Backend
+) -> list[Score]:
+    """Scores of one candidate in the order of the scorers, those of a family by one pass."""
+    seen: dict[object, object] = {}
+    found = []
+    for scorer in scorers:
+        if not isinstance(scorer, Family):
+            found.append(scorer.score(candidate, batch, backend))
+            continue
+        family = shared_pass(scorer)
+        if family not in seen:
+            seen[family] = scorer.look(candidate, batch, backend)
+        found.append(scorer.value(seen[family]))
+    return found
 
 
 def shared_pass(scorer: Scorer) -> object:
